@@ -1,0 +1,193 @@
+"""Everything that can go wrong with a download, as one tree.
+
+    DownloadError                 .err_msg .err_code .reason .url .attempts
+    ├── InvalidURL (ValueError)       what was given is no usable http(s) URL
+    ├── Aborted                       somebody called abort(), or closed the client
+    ├── Timeout (TimeoutError)        .phase: which limit fired
+    ├── NetworkError (OSError)        .errno is the operating system's, where there is one
+    │   ├── ResolveError                  the name has no address
+    │   ├── ConnectError                  no address could be connected to
+    │   ├── TLSError                      .certificate: whether the certificate is what was refused
+    │   └── ConnectionLost                the connection broke outside of the body
+    ├── ProtocolError                 the server broke HTTP/1.1
+    │   └── IncompleteHead                closed inside the response head
+    │       IncompleteBody                closed inside the body: .received .expected
+    ├── StatusError                   a 4xx or 5xx, where fail_on_status asked for this: .status_code
+    ├── TooLarge                      the body exceeds limits.body: .limit
+    └── StorageError (OSError)        a file or sink failed: .path
+
+Errors hold plain data only, never a live object.  ``str(error)`` is the long message, with the numbers; ``err_msg``
+is Taro's short one, made of a fixed set of reasons and never of the server's text.
+"""
+
+from __future__ import annotations
+
+
+class DownloadError(Exception):
+    """The root: catch this to catch every way in which a download can fail.
+
+    ``err_code`` is the number that mini programs give to this kind of failure; ``to_dict()`` calls it ``errno``.
+    """
+
+    reason = "interrupted"
+    err_code = 602001
+    url: str | None = None
+    attempts: tuple[DownloadError, ...] = ()
+
+    def __init__(self, message: str, *, url: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if url is not None:
+            self.url = url
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        state = dict(self.__dict__)
+        if isinstance(self, OSError):
+            state["errno"] = self.errno
+        return _rebuild, (type(self), self.message, state)
+
+    @property
+    def err_msg(self) -> str:
+        """Taro's ``errMsg``: ``downloadFile:fail <reason>``."""
+        return f"downloadFile:fail {self.reason}"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return Taro's spelling of the failure, ready for ``json.dumps``."""
+        return {"errMsg": self.err_msg, "errno": self.err_code, "message": self.message}
+
+
+def _rebuild(kind: type[DownloadError], message: str, state: dict[str, object]) -> DownloadError:
+    error = kind.__new__(kind)
+    DownloadError.__init__(error, message)
+    for name, value in state.items():
+        setattr(error, name, value)
+    return error
+
+
+class InvalidURL(DownloadError, ValueError):
+    """What was given is not a usable http or https URL."""
+
+    reason = "invalid url"
+    err_code = 600009
+
+
+class Aborted(DownloadError):
+    """The task was aborted."""
+
+    reason = "abort"
+    err_code = 600003
+
+
+class Timeout(DownloadError, TimeoutError):
+    """A time limit ran out; ``phase`` names it (a `Phase`: resolve, connect, tls, send, head, idle or total)."""
+
+    reason = "timeout"
+    err_code = 5
+
+    def __init__(self, message: str, *, phase: str, url: str | None = None) -> None:
+        super().__init__(message, url=url)
+        self.phase = phase
+
+
+class NetworkError(DownloadError, OSError):
+    """The network failed; ``errno`` is the operating system's number, or None."""
+
+    reason = "interrupted"
+    err_code = 600001
+
+    def __init__(self, message: str, *, errno: int | None = None, url: str | None = None) -> None:
+        super().__init__(message, url=url)
+        self.errno = errno
+
+
+class ResolveError(NetworkError):
+    """The host name could not be resolved to an address."""
+
+    reason = "name not resolved"
+
+
+class ConnectError(NetworkError):
+    """No address of the host could be connected to; the message lists each of them with its error."""
+
+    reason = "connection failed"
+
+
+class TLSError(NetworkError):
+    """The TLS handshake failed.  ``certificate`` says whether the server's certificate is what was refused."""
+
+    reason = "connection failed"
+
+    def __init__(
+        self, message: str, *, certificate: bool = False, errno: int | None = None, url: str | None = None
+    ) -> None:
+        super().__init__(message, errno=errno, url=url)
+        self.certificate = certificate
+        if certificate:
+            self.reason = "certificate"
+
+
+class ConnectionLost(NetworkError):
+    """The connection broke while the request was sent or the response head was awaited."""
+
+
+class ProtocolError(DownloadError):
+    """The server sent something that is not HTTP/1.1 (RFC 9112), or more of it than the limits allow."""
+
+    reason = "protocol error"
+    err_code = 600001
+
+
+class IncompleteHead(ProtocolError):
+    """The peer closed the connection inside the response head, or before it (RFC 9112 8)."""
+
+    reason = "incomplete"
+
+
+class IncompleteBody(ProtocolError):
+    """The peer went away inside the body (RFC 9112 8).
+
+    ``received`` counts the payload bytes of this response; ``expected`` is its length, or None where the framing
+    does not tell.
+    """
+
+    reason = "incomplete"
+
+    def __init__(self, message: str, *, received: int, expected: int | None, url: str | None = None) -> None:
+        super().__init__(message, url=url)
+        self.received = received
+        self.expected = expected
+
+
+class StatusError(DownloadError):
+    """The server answered 4xx or 5xx and ``fail_on_status`` was set."""
+
+    def __init__(self, message: str, *, status_code: int, url: str | None = None) -> None:
+        super().__init__(message, url=url)
+        self.status_code = status_code
+        self.reason = f"http status {status_code}"
+
+
+class TooLarge(DownloadError):
+    """The body is larger than ``limits.body``; ``limit`` is that number of bytes."""
+
+    reason = "exceed max file size"
+
+    def __init__(self, message: str, *, limit: int, url: str | None = None) -> None:
+        super().__init__(message, url=url)
+        self.limit = limit
+
+
+class StorageError(DownloadError, OSError):
+    """The bytes could not be stored: ``path`` names the file (None for a sink), ``errno`` the system's number."""
+
+    reason = "storage"
+
+    def __init__(
+        self, message: str, *, path: str | None = None, errno: int | None = None, url: str | None = None
+    ) -> None:
+        super().__init__(message, url=url)
+        self.path = path
+        self.errno = errno
