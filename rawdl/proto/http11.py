@@ -1,0 +1,342 @@
+"""One request and its response: h11 reads the heads, `framing` says where the body ends."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Final
+
+import h11
+
+from rawdl.errors import IncompleteBody, IncompleteHead, ProtocolError
+from rawdl.proto.events import BodyComplete, DataReceived, Event, HeadReceived, InformationalReceived
+from rawdl.proto.framing import LARGEST, Chunked, CloseReason, ContentLength, Framing, UntilClose, check_size
+from rawdl.proto.messages import Headers, Limits, Request
+
+
+class State(Enum):
+    """Where an Exchange is.  CLOSED is a peer that went away at the right moment, FAILED one that did not."""
+
+    HEAD = "head"
+    BODY = "body"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Exchange:
+    """Send one request and read its response, without a socket.
+
+    Send what `data_to_send` returns, telling `data_sent` how much of it went.  Feed what arrives to `receive_data`, and
+    after each piece call `next_event` until it returns None; only then feed the next.  At the peer's close call
+    `receive_eof`, and drain again.  While ``body_window()`` is above 0, that many of the next bytes are payload: they
+    need not be fed if `advance` is told of them.
+
+    `next_event` raises `ProtocolError` (`IncompleteHead` and `IncompleteBody` are two) and `TooLarge`, nothing else;
+    after one, the exchange is over.
+    """
+
+    __slots__ = (
+        "_at",
+        "_closed",
+        "_data",
+        "_framing",
+        "_h11",
+        "_head",
+        "_head_bytes",
+        "_informational",
+        "_limits",
+        "_outgoing",
+        "_reasons",
+        "request",
+        "state",
+    )
+
+    def __init__(self, request: Request, *, limits: Limits = Limits()) -> None:  # noqa: B008 - immutable
+        self.request = request
+        self.state = State.HEAD
+        self._limits = limits
+        self._h11: h11.Connection | None = h11.Connection(h11.CLIENT)
+        self._outgoing = self._serialise(self._h11)
+        self._data = _NOTHING
+        self._at = 0  # how much of _data has been read
+        self._head = b""  # the head in work
+        self._head_bytes = 0  # of all heads that are done with
+        self._informational = 0
+        self._framing: Framing | None = None
+        self._closed: bool | None = None  # the peer closed: cleanly?
+        self._reasons: list[CloseReason] = []
+
+    def _serialise(self, connection: h11.Connection) -> bytes:
+        request = self.request
+        event = h11.Request(method=request.method, target=request.url.target, headers=list(request.fields))
+        data = connection.send(event)
+        connection.send(_END_OF_REQUEST)
+        assert data is not None
+        return data
+
+    # Sending the request
+
+    def data_to_send(self) -> bytes:
+        """Return the bytes of the request that have not been sent; empty when all have."""
+        return self._outgoing
+
+    def data_sent(self, n: int) -> None:
+        """Tell that the first ``n`` bytes of `data_to_send` went out."""
+        self._outgoing = self._outgoing[n:]
+
+    # Receiving the response
+
+    def receive_data(self, data: bytes | bytearray | memoryview) -> None:
+        """Feed what has arrived.  The data must not change until `next_event` has returned None."""
+        assert self._at == len(self._data), "drain next_event() first"
+        assert self._closed is None, "data after the end of data"
+        self._data = memoryview(data)
+        self._at = 0
+
+    def receive_eof(self, *, clean: bool) -> None:
+        """Tell that the peer sends no more.
+
+        ``clean`` is a FIN, or under TLS a close_notify; anything else (RST, a FIN without close_notify) is not, and
+        does not end a body that is delimited by the close (RFC 9112 9.8).
+        """
+        self._closed = clean
+
+    def next_event(self) -> Event | None:
+        """Return what happened next, or None when more data is needed or the response is complete."""
+        try:
+            if self.state is State.BODY:
+                return self._next_of_body()
+            if self.state is State.HEAD:
+                return self._next_of_head()
+        except BaseException:
+            self.state = State.FAILED
+            raise
+        if self.state is State.DONE:
+            self._at = len(self._data)
+        return None
+
+    def body_window(self) -> int:
+        """Return how many of the next wire bytes are payload; 0 where that is not certain."""
+        if self.state is not State.BODY or self._at < len(self._data):
+            return 0
+        assert self._framing is not None
+        return self._framing.window()
+
+    def advance(self, n: int) -> None:
+        """Tell that ``n`` bytes of payload, at most `body_window`, went past without passing through here."""
+        assert self._framing is not None and 0 < n <= self._framing.window()
+        self._framing.advance(n)
+
+    @property
+    def close_reasons(self) -> tuple[CloseReason, ...]:
+        """Why the connection may not be used again; empty if it may, once the body is complete."""
+        return tuple(self._reasons)
+
+    @property
+    def received(self) -> int:
+        """Payload bytes of the response so far."""
+        return self._framing.received if self._framing else 0
+
+    def __repr__(self) -> str:
+        about = f" {self._framing!r}" if self._framing else ""
+        return f"<Exchange {self.request.method} {self.request.url.target} {self.state.value}{about}>"
+
+    # The head
+
+    def _next_of_head(self) -> Event | None:
+        head = self._read_head()
+        if head is not None:
+            return self._parse_head(head)
+        if self._closed is not None:
+            raise IncompleteHead(f"the peer closed after {len(self._head)} bytes of the response head (RFC 9112 8)")
+        return None
+
+    def _read_head(self) -> bytes | None:
+        """Gather bytes until a whole head is there; nothing behind it is taken."""
+        while self._at < len(self._data):
+            searched = len(self._head)
+            # In small pieces, since a body may follow in the same data.
+            self._head += self._data[self._at : self._at + 2048]
+            if not searched or searched < 9:
+                self._check_beginning()
+            end = _HEAD_END.search(self._head, max(1, searched - 3))
+            size = end.end() if end else len(self._head)
+            if self._head_bytes + size > self._limits.head:
+                raise ProtocolError(f"response heads of more than {self._limits.head} bytes")
+            self._at = min(self._at + 2048, len(self._data))
+            if end is not None:
+                head, surplus = self._head[:size], len(self._head) - size
+                self._head = b""
+                self._at -= surplus
+                self._head_bytes += size
+                return head
+        return None
+
+    def _check_beginning(self) -> None:
+        """Refuse at once what cannot become a status line; a peer of another protocol may say no more than that."""
+        start = 0
+        if self._head[:1] in (b"\r", b"\n"):  # one empty line before it is tolerated (RFC 9112 2.2, said of servers)
+            start = 2 if self._head[:2] == b"\r\n" else 1
+        if not _VERSION.startswith(self._head[start : start + len(_VERSION)]) and self._head != b"\r":
+            raise ProtocolError(f"no HTTP/1 response: it begins with {self._head[:24]!r}")
+
+    def _parse_head(self, head: bytes) -> Event:
+        assert self._h11 is not None
+        head = self._checked(head)
+        try:
+            self._h11.receive_data(head)
+            event = self._h11.next_event()
+        except h11.RemoteProtocolError as exc:
+            raise ProtocolError(f"bad response head: {str(exc)[:200]}") from exc
+        if isinstance(event, h11.InformationalResponse):
+            return self._informational_received(event)
+        if not isinstance(event, h11.Response):
+            raise ProtocolError(f"bad response head: {head[:60]!r}")
+        return self._head_received(event)
+
+    def _checked(self, head: bytes) -> bytes:
+        """Apply what h11 does not: line ends, limits, names; return what it shall parse."""
+        head = head.lstrip(b"\r\n") if head[:1] in (b"\r", b"\n") else head
+        feeds, pairs, returns = head.count(b"\n"), head.count(b"\r\n"), head.count(b"\r")
+        if returns != pairs or (pairs and pairs != feeds) or b"\0" in head:
+            raise ProtocolError("a bare CR, a NUL, or a mixture of line ends in the response head (RFC 9112 2.2)")
+        if feeds - 2 > self._limits.fields:
+            raise ProtocolError(f"{feeds - 2} header fields; {self._limits.fields} are allowed")
+        if len(head) > self._limits.line and max(map(len, head.split(b"\n"))) > self._limits.line:
+            raise ProtocolError(f"a header line of more than {self._limits.line} bytes")
+        return head if _WELL_NAMED.fullmatch(head) else self._without_misnamed(head)
+
+    def _without_misnamed(self, head: bytes) -> bytes:
+        """Mend or drop the field lines whose name is no token; real servers send some.
+
+        White space before the colon is removed, as a proxy must (RFC 9112 5.1).  A line with any other bad name is
+        dropped, with its folded continuations.  A field that frames the message is never guessed at.
+        """
+        kept: list[bytes] = []
+        dropping = False
+        for number, line in enumerate(head.split(b"\n")):
+            name, colon, value = line.partition(b":")
+            if number and colon and name and not line.startswith((b" ", b"\t")) and not _NAME.fullmatch(name):
+                self._note(CloseReason.MALFORMED_FIELD)
+                if name.strip().lower() in _FRAMING_NAMES:
+                    raise ProtocolError(f"a malformed field name: {name[:60]!r} (RFC 9112 5.1)")
+                dropping = not _NAME.fullmatch(name.rstrip(b" \t"))
+                line = name.rstrip(b" \t") + colon + value
+            elif not line.startswith((b" ", b"\t")):
+                dropping = False
+            if not dropping:
+                kept.append(line)
+        return b"\n".join(kept)
+
+    def _informational_received(self, event: h11.InformationalResponse) -> Event:
+        self._informational += 1
+        if event.status_code == 101:
+            raise ProtocolError("101 Switching Protocols, which was not asked for (RFC 9110 7.8)")
+        if self._informational > self._limits.informational:
+            raise ProtocolError(f"{self._informational} interim responses; {self._limits.informational} are allowed")
+        return InformationalReceived(event.status_code, _headers(event))
+
+    def _head_received(self, event: h11.Response) -> Event:
+        self._h11 = None
+        self._framing = framing = self._choose_framing(event)
+        self.state = State.BODY
+        if self._outgoing:
+            self._note(CloseReason.EARLY_RESPONSE)
+        return HeadReceived(
+            event.status_code,
+            event.reason.decode("latin-1"),
+            event.http_version.decode("latin-1"),
+            _headers(event),
+            framing,
+        )
+
+    def _choose_framing(self, event: h11.Response) -> Framing:
+        """Decide where the body ends (RFC 9112 6.3) and note what forbids another exchange behind it."""
+        length, chunked = self._framing_fields(event)
+        if event.http_version == b"1.0":
+            self._note(CloseReason.HTTP_10)
+        if self.request.method == "HEAD" or event.status_code in (204, 304):
+            return ContentLength(0)
+        if event.status_code == 205:  # no content either (RFC 9110 15.3.6), though the framing may claim some
+            if chunked or length != 0:
+                self._note(CloseReason.UNEXPECTED_BODY)
+            return ContentLength(0)
+        if chunked:
+            if length is not None:
+                self._note(CloseReason.LENGTH_AND_CODING)
+            return Chunked(self._limits)
+        if length is not None:
+            check_size(length, self._limits.body)
+            return ContentLength(length)
+        self._note(CloseReason.UNTIL_CLOSE)
+        return UntilClose(self._limits)
+
+    def _framing_fields(self, event: h11.Response) -> tuple[int | None, bool]:
+        """Return Content-Length and whether the body is chunked; h11 has merged or refused what contradicts itself."""
+        length: int | None = None
+        chunked = False
+        for name, value in event.headers:
+            if name == b"content-length":
+                if len(value) > 19 or int(value) > LARGEST:
+                    raise ProtocolError(f"a Content-Length of {len(value)} digits; the most is {LARGEST}")
+                length = int(value)
+            elif name == b"transfer-encoding":
+                chunked = True
+            elif name == b"connection" and b"close" in [option.strip() for option in value.lower().split(b",")]:
+                self._note(CloseReason.SERVER_CLOSE)
+        if any(n.lower() == "connection" and "close" in v.lower() for n, v in self.request.fields):
+            self._note(CloseReason.CLIENT_CLOSE)
+        return length, chunked
+
+    def _note(self, reason: CloseReason) -> None:
+        if reason not in self._reasons:
+            self._reasons.append(reason)
+
+    # The body
+
+    def _next_of_body(self) -> Event | None:
+        framing = self._framing
+        assert framing is not None
+        if not framing.complete:
+            piece, self._at = framing.take(self._data, self._at)
+            if piece is not None:
+                return DataReceived(piece)
+        if framing.complete or self._ended_by_close(framing):
+            return self._complete(framing)
+        return None
+
+    def _ended_by_close(self, framing: Framing) -> bool:
+        if self._closed is None:
+            return False
+        if self._closed and framing.end_at_close():
+            return True
+        wanted = f"of {framing.length}" if framing.length is not None else f"({framing!r})"
+        how = "closed" if self._closed else "broke off"
+        raise IncompleteBody(
+            f"the connection was {how} after {framing.received} bytes {wanted} of the body (RFC 9112 8)",
+            received=framing.received,
+            expected=framing.length,
+        )
+
+    def _complete(self, framing: Framing) -> BodyComplete:
+        self.state = State.DONE
+        surplus = len(self._data) - self._at
+        self._at = len(self._data)
+        if surplus:
+            self._note(CloseReason.SURPLUS)
+        return BodyComplete(framing.received, framing.trailer, self.close_reasons, surplus)
+
+
+_NOTHING: Final = memoryview(b"")
+_VERSION: Final = b"HTTP/1."
+_END_OF_REQUEST: Final = h11.EndOfMessage()
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 5.6.2
+_NAME: Final = re.compile(_TOKEN)
+_WELL_NAMED: Final = re.compile(rb"[^\n]*\n(?:%b:[^\n]*\n|[ \t][^\n]*\n)*\r?\n" % _TOKEN)
+_FRAMING_NAMES: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+
+
+def _headers(event: h11.Response | h11.InformationalResponse) -> Headers:
+    lines = event.headers.raw_items()
+    return Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in lines])

@@ -1,0 +1,119 @@
+"""How far a body is, how fast it comes, and how often to say so.  ``now`` is an argument, in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp
+from typing import Final
+
+# The time constant of the speed: what came this long ago counts for 1/e.  Long enough to be read, short enough for a
+# stall to show within seconds.
+_SMOOTHING: Final = 3.0
+# Below this there is no speed to speak of: the first segment of a connection says nothing yet.
+_WARM_UP: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressUpdate:
+    """How far a download is.  Both counts are bytes of the body as it comes over the wire, transfer coding removed.
+
+    ``progress`` is an int in 0..100, rounded down: 100 means that the last byte has arrived.  While the length is
+    unknown it is 0, ``total_bytes_expected_to_write`` is 0 and ``length_computable`` is False.  ``bytes_per_second``
+    is smoothed over some seconds and falls during a stall; ``eta`` is in seconds; both are None while unknown.
+    """
+
+    progress: int = 0
+    total_bytes_written: int = 0
+    total_bytes_expected_to_write: int = 0
+    length_computable: bool = False
+    bytes_per_second: float | None = None
+    eta: float | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return Taro's spelling, ready for ``json.dumps``."""
+        return {
+            "progress": self.progress,
+            "totalBytesWritten": self.total_bytes_written,
+            "totalBytesExpectedToWrite": self.total_bytes_expected_to_write,
+            "lengthComputable": self.length_computable,
+            "bytesPerSecond": self.bytes_per_second,
+            "eta": self.eta,
+        }
+
+
+class SpeedMeter:
+    """Bytes per second out of samples of the total: an average that forgets exponentially.
+
+    Totals, not differences, go in, so that a sample may be left out.  The time since the last sample counts as well:
+    asked during a stall, the speed falls.
+    """
+
+    __slots__ = ("_began", "_last", "_rate", "_total")
+
+    def __init__(self, now: float, total: int = 0) -> None:
+        self._began = self._last = now
+        self._total = total
+        self._rate = 0.0
+
+    def sample(self, now: float, total: int) -> None:
+        """Take note that ``total`` bytes were there at ``now``."""
+        if now <= self._last:
+            return  # within the clock's resolution: they count into the next sample
+        self._rate = self._rate_at(now, total)
+        self._last = now
+        self._total = total
+
+    def speed(self, now: float) -> float | None:
+        """Return the bytes per second at ``now``, or None while there is nothing to say."""
+        elapsed = now - self._began
+        if elapsed < _WARM_UP:
+            return None
+        # The average began at zero; dividing by the weight that its samples have had so far takes that out.
+        return self._rate_at(now, self._total) / (1.0 - exp(-elapsed / _SMOOTHING))
+
+    def _rate_at(self, now: float, total: int) -> float:
+        elapsed = now - self._last
+        if elapsed <= 0:
+            return self._rate
+        keep = exp(-elapsed / _SMOOTHING)
+        return self._rate * keep + (total - self._total) / elapsed * (1.0 - keep)
+
+
+class Progress:
+    """The progress of one body: what to report, and when an event is due.
+
+    ``interval`` is the shortest time between two events in seconds, 0 for one each time that bytes came.
+    """
+
+    __slots__ = ("_due", "_expected", "_interval", "_meter", "written")
+
+    def __init__(self, now: float, expected: int | None, interval: float) -> None:
+        self.written = 0
+        self._expected = expected
+        self._interval = interval
+        self._due = now
+        self._meter = SpeedMeter(now)
+
+    def advance(self, now: float, written: int) -> bool:
+        """Take the number of bytes so far; return whether an event is due."""
+        self.written = written
+        if now < self._due:
+            return False
+        self._due = now + self._interval
+        self._meter.sample(now, written)
+        return True
+
+    def snapshot(self, now: float) -> ProgressUpdate:
+        """Return the state of things at ``now``."""
+        expected, written = self._expected, self.written
+        speed = self._meter.speed(now)
+        if expected is None:
+            return ProgressUpdate(0, written, 0, False, speed, None)
+        percent = written * 100 // expected if expected else 0
+        eta = (expected - written) / speed if speed else None
+        return ProgressUpdate(percent, written, expected, True, speed, eta)
+
+    def final(self, now: float) -> ProgressUpdate:
+        """Return the last event: everything has arrived."""
+        self._meter.sample(now, self.written)
+        return ProgressUpdate(100, self.written, self.written, True, self._meter.speed(now), 0.0)
