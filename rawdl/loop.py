@@ -1,0 +1,260 @@
+"""The event loop: readiness callbacks, timers, and a wake-up that works from any thread.  It knows no HTTP.
+
+A turn reads the clock once, after the wait, and hands that ``now`` down: what is ready is served first, then the timers
+that are due, then what was handed over.  What any of them schedules runs in the next turn.
+"""
+
+from __future__ import annotations
+
+import heapq
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
+from typing import Final, Protocol
+
+READ: Final = selectors.EVENT_READ
+WRITE: Final = selectors.EVENT_WRITE
+
+
+class Selector(Protocol):
+    """What the loop needs of a selector: a part of `selectors.BaseSelector`."""
+
+    def register(self, fileobj: int, events: int, data: Watch) -> selectors.SelectorKey: ...
+
+    def modify(self, fileobj: int, events: int, data: Watch) -> selectors.SelectorKey: ...
+
+    def unregister(self, fileobj: int) -> selectors.SelectorKey: ...
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]: ...
+
+    def close(self) -> None: ...
+
+
+class Watch:
+    """One registered descriptor: ``callback(mask)`` is called when one of ``events`` is ready."""
+
+    __slots__ = ("callback", "events", "fd")
+
+    def __init__(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        self.fd = fd
+        self.events = events
+        self.callback = callback
+
+
+class Timer:
+    """A callback at a point in time; `cancel` may be called at any moment, any number of times."""
+
+    __slots__ = ("_loop", "callback", "when")
+
+    def __init__(self, loop: Loop, when: float, callback: Callable[[], None]) -> None:
+        self._loop = loop
+        self.when = when
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Never call it."""
+        if self.callback is not None:
+            self.callback = None
+            self._loop.timer_cancelled()
+
+    def __lt__(self, other: Timer) -> bool:
+        return self.when < other.when
+
+
+class Loop:
+    """Own a selector, a heap of timers and a queue of callbacks; `step` is one turn.
+
+    Everything but `call_soon_threadsafe` and `wake` belongs to the thread that steps.
+    """
+
+    def __init__(
+        self,
+        *,
+        selector: Selector | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        buffer_size: int = 262144,
+    ) -> None:
+        self._selector: Selector = selector or selectors.DefaultSelector()
+        self._clock = clock
+        self._watches: dict[int, Watch] = {}
+        self._timers: list[Timer] = []
+        self._cancelled = 0
+        self._ready: deque[Callable[[], None]] = deque()
+        self._handed: deque[Callable[[], None]] = deque()
+        self._woken = False
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self.register(self._wake_in.fileno(), READ, self._on_wake)
+        self.now = clock()
+        self.turns = 0
+        self.closed = False
+        self._buffer_size = buffer_size
+
+    @cached_property
+    def buffer(self) -> memoryview:
+        """The one buffer that all connections read into: a turn serves one at a time, so one is enough."""
+        return memoryview(bytearray(self._buffer_size))
+
+    @cached_property
+    def scratch(self) -> memoryview:
+        """A second one, for a connection that has to transform what it reads."""
+        return memoryview(bytearray(min(self._buffer_size, 65536)))
+
+    # Descriptors
+
+    def register(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        """Call ``callback(mask)`` whenever one of ``events`` (READ | WRITE) is ready, until `unregister`."""
+        watch = Watch(fd, events, callback)
+        self._selector.register(fd, events, watch)
+        self._watches[fd] = watch
+
+    def modify(self, fd: int, events: int) -> None:
+        """Wait for other events on a registered descriptor."""
+        watch = self._watches[fd]
+        if watch.events != events:
+            watch.events = events
+            self._selector.modify(fd, events, watch)
+
+    def redirect(self, fd: int, callback: Callable[[int], None]) -> None:
+        """Give a registered descriptor another callback."""
+        self._watches[fd].callback = callback
+
+    def unregister(self, fd: int) -> None:
+        """Forget a descriptor; always before it is closed.  Its callback is not called any more, even in this turn."""
+        if self._watches.pop(fd, None) is not None:
+            self._selector.unregister(fd)
+
+    # Callbacks and timers
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call it in the next turn."""
+        self._ready.append(callback)
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call it in the first turn at or after ``when``."""
+        timer = Timer(self, when, callback)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def timer_cancelled(self) -> None:
+        """Take note of one more dead timer in the heap, and rebuild it once most of it is dead."""
+        self._cancelled += 1
+        # Most time limits are cancelled; a rebuild each time that half are costs O(1) for each.
+        if self._cancelled > 64 and self._cancelled * 2 > len(self._timers):
+            self._timers = [timer for timer in self._timers if timer.callback is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
+
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        """Call it in the next turn, and wake the loop for it.  From any thread, and from a signal handler."""
+        self._handed.append(callback)
+        self.wake()
+
+    def wake(self) -> None:
+        """Make `fileno` readable, so that a wait ends.  From any thread, and from a signal handler."""
+        if self._woken:
+            return
+        self._woken = True
+        with suppress(OSError):  # it is full of wake-ups already, or the loop was closed: either way nobody sleeps
+            self._wake_out.send(b"\0")
+
+    # Driving
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable whenever a descriptor is ready or the loop was woken."""
+        fileno: Callable[[], int] | None = getattr(self._selector, "fileno", None)
+        if fileno is None:
+            raise RuntimeError(f"{type(self._selector).__name__} has no descriptor to wait for")
+        return fileno()
+
+    def next_deadline(self) -> float | None:
+        """Return when a step has something to do of itself, in the loop's clock; None: not before something happens."""
+        if self._ready or self._handed:
+            return self.now
+        while self._timers and self._timers[0].callback is None:
+            heapq.heappop(self._timers)
+            self._cancelled -= 1
+        return self._timers[0].when if self._timers else None
+
+    def time(self) -> float:
+        """Read the clock."""
+        return self._clock()
+
+    def wall_offset(self) -> float:
+        """Return what to add to a time of this clock for POSIX seconds, as of now."""
+        return time.time() - self._clock()
+
+    def step(self, timeout: float | None = 0) -> None:
+        """Run one turn: wait at most ``timeout`` seconds (None: until something happens), then run what is ready."""
+        fired = self._selector.select(self._patience(timeout))
+        self.now = now = self._clock()
+        self.turns += 1
+        soon = len(self._ready)
+        for key, mask in fired:
+            watch: Watch = key.data
+            # A callback that ran before may have closed this one, or closed it and opened another with its number.
+            if self._watches.get(watch.fd) is watch:
+                watch.callback(mask)
+        while self._timers and self._timers[0].when <= now:
+            timer = heapq.heappop(self._timers)
+            if timer.callback is None:
+                self._cancelled -= 1
+            else:
+                callback, timer.callback = timer.callback, None
+                callback()
+        self.run_handed()
+        for _ in range(soon):
+            if self.closed:
+                return
+            self._ready.popleft()()
+
+    def run_handed(self) -> None:
+        """Run what other threads and signal handlers have handed over."""
+        while self._handed:
+            self._handed.popleft()()
+
+    def _patience(self, timeout: float | None) -> float | None:
+        deadline = self.next_deadline()
+        if deadline is None:
+            return timeout
+        if self._ready or self._handed:
+            return 0
+        wait = max(0.0, deadline - self._clock())
+        return wait if timeout is None else min(wait, timeout)
+
+    def _on_wake(self, mask: int) -> None:
+        # In this order: what is handed over once the flag is down sends a byte of its own.
+        with suppress(BlockingIOError):
+            self._wake_in.recv(64)
+        self._woken = False
+
+    @property
+    def has_callbacks(self) -> bool:
+        """Whether callbacks are pending that a step would run at once."""
+        return bool(self._ready or self._handed)
+
+    @property
+    def has_handed(self) -> bool:
+        """Whether something was handed over and has not run."""
+        return bool(self._handed)
+
+    def close(self) -> None:
+        """Close the selector and the wake-up; what was registered is its owners' to close before."""
+        if self.closed:
+            return
+        self.closed = True
+        self.unregister(self._wake_in.fileno())
+        self._wake_in.close()
+        self._wake_out.close()
+        self._selector.close()
+        self._watches.clear()
+        self._timers.clear()
+        self._ready.clear()
+
+    def __repr__(self) -> str:
+        return f"<Loop {len(self._watches)} watched, {len(self._timers)} timers, {len(self._ready)} pending>"
