@@ -1,0 +1,376 @@
+"""Non-blocking byte streams: the race of addresses that makes one (RFC 8305), and reading, writing and closing it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from rawdl.errors import ConnectError, ConnectionLost, DownloadError, ResolveError
+from rawdl.loop import READ, WRITE, Loop, Timer
+from rawdl.proto.timeouts import Phase
+from rawdl.proto.url import Origin
+from rawdl.resolver import Address, Cancel, Resolver, literal_address
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from rawdl.tls import Handshake
+
+# RFC 8305 5: the time that an address has before the next one is tried beside it.
+_ATTEMPT_DELAY: Final = 0.25
+_IN_PROGRESS: Final = frozenset(
+    {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, getattr(errno, "WSAEWOULDBLOCK", -1)}
+)
+
+
+class Socket(Protocol):
+    """What a connection needs of a socket: a part of `socket.socket`."""
+
+    def fileno(self) -> int: ...
+    def setblocking(self, flag: bool, /) -> None: ...
+    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
+    def getsockopt(self, level: int, option: int, /) -> int: ...
+    def connect_ex(self, address: Any, /) -> int: ...
+    def send(self, data: bytes | memoryview, /) -> int: ...
+    def recv_into(self, buffer: memoryview, /) -> int: ...
+    def close(self) -> None: ...
+
+
+SocketFactory = Callable[[int, int, int], Socket]
+
+
+class Connection:
+    """A connected, non-blocking TCP stream.
+
+    `recv_into` and `send` return None where they would have to wait; `watch` says for what, and whom to tell.
+    """
+
+    __slots__ = ("_watched", "address", "clean_eof", "closed", "exchanges", "fd", "loop", "sock")
+
+    def __init__(self, loop: Loop, sock: Socket, address: Address, *, watched: bool = False) -> None:
+        self.loop = loop
+        self.sock = sock
+        self._watched = watched
+        self.fd = sock.fileno()
+        self.address = address
+        self.closed = False
+        self.clean_eof = True  # whether the end of the stream, once seen, was said and not just suffered
+        self.exchanges = 0  # begun on this connection
+
+    @property
+    def peer(self) -> str:
+        """The address of the other end, for a person."""
+        return address_text(self.address)
+
+    def watch(self, events: int, callback: Callable[[int], None]) -> None:
+        """Call back whenever one of ``events`` is ready."""
+        if self._watched:
+            self.loop.redirect(self.fd, callback)
+            self.loop.modify(self.fd, events)
+        else:
+            self.loop.register(self.fd, events, callback)
+            self._watched = True
+
+    def recv_into(self, buffer: memoryview) -> int | None:
+        """Read what is there, up to the buffer's size; 0 is the end of the stream."""
+        try:
+            return self.sock.recv_into(buffer)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            raise self.lost(exc) from exc
+
+    def send(self, data: bytes | memoryview) -> int | None:
+        """Write what fits, and return how much that was."""
+        try:
+            return self.sock.send(data)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            raise self.lost(exc) from exc
+
+    def flush(self) -> bool:
+        """Return whether all that `send` took is on its way; if not, wait for WRITE and ask again."""
+        return True
+
+    def pending(self) -> bool:
+        """Whether bytes are here that no readiness will be reported for."""
+        return False
+
+    def splice_source(self) -> int | None:
+        """Return the descriptor whose bytes are those of the stream, if the kernel can move them by itself."""
+        return self.fd if isinstance(self.sock, socket.socket) else None
+
+    def lost(self, exc: OSError) -> ConnectionLost:
+        """Translate an error of the socket."""
+        return ConnectionLost(f"the connection to {self.peer} broke: {exc.strerror or exc}", errno=exc.errno)
+
+    def close(self) -> None:
+        """Close after a complete exchange."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once, whatever is going on: unregister, then close.  Any number of times."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._watched:
+            self.loop.unregister(self.fd)
+        self.sock.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.peer} {'closed' if self.closed else 'open'}, {self.exchanges} exchanges>"
+
+
+def address_text(address: Address) -> str:
+    """Spell an address for a person: ``127.0.0.1:80``, ``[::1]:80``."""
+    family, where = address
+    if family == socket.AF_INET6:
+        return f"[{where[0]}]:{where[1]}"
+    return f"{where[0]}:{where[1]}"
+
+
+class Pipe:
+    """Move bytes from a socket to a file inside the kernel (Linux): they never enter this process.
+
+    One pipe serves all connections of a loop, since each move empties it.
+    """
+
+    SIZE: Final = 1 << 20  # what an unprivileged process may set (/proc/sys/fs/pipe-max-size)
+
+    def __init__(self) -> None:
+        import fcntl
+
+        self._out, self._in = os.pipe()
+        with suppress(OSError):  # the default of 64 KiB works as well, at more calls
+            fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, self.SIZE)
+
+    @staticmethod
+    def supported() -> bool:
+        """Whether this platform has splice."""
+        return sys.platform == "linux" and hasattr(os, "splice")
+
+    def fill(self, source: int, count: int) -> int | None:
+        """Take up to ``count`` bytes from a socket; None: it is dry, 0: its end.  OSError EINVAL where it is refused."""
+        try:
+            return os.splice(source, self._in, min(count, self.SIZE), flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
+        except BlockingIOError:
+            return None
+
+    def drain(self, target: int, count: int) -> int:
+        """Write up to ``count`` of the bytes taken to a file, at its position."""
+        return os.splice(self._out, target, count, flags=os.SPLICE_F_MOVE)
+
+    def rescue(self, count: int) -> bytes:
+        """Read back bytes that were taken and whose target refuses to be spliced to."""
+        return os.read(self._out, count)
+
+    def close(self) -> None:
+        """Close both ends; what was taken and not written is lost."""
+        os.close(self._in)
+        os.close(self._out)
+
+
+class Dialer:
+    """Make connections: everything that they have in common."""
+
+    def __init__(self, loop: Loop, resolver: Resolver, socket_factory: SocketFactory | None = None) -> None:
+        self.loop = loop
+        self.resolver = resolver
+        self.socket_factory: SocketFactory = socket_factory or socket.socket
+
+    def dial(self, origin: Origin, context: SSLContext | None, owner: DialOwner) -> Dial:
+        """Begin to connect to ``origin``, over TLS if there is a context.  The owner is told, never before this returns."""
+        return Dial(self, origin, context, owner)
+
+
+class DialOwner(Protocol):
+    """Who wants a connection."""
+
+    def dial_entered(self, phase: Phase) -> None:
+        """The dial has got as far as ``phase``: resolve, connect or tls."""
+
+    def dial_done(self, connection: Connection) -> None:
+        """There it is."""
+
+    def dial_failed(self, error: DownloadError) -> None:
+        """There will be none."""
+
+
+class Dial:
+    """One connection in the making: resolve, race the addresses, shake hands.  `cancel` closes all of it at once."""
+
+    __slots__ = (
+        "_addresses",
+        "_attempts",
+        "_cancel",
+        "_context",
+        "_dialer",
+        "_errors",
+        "_handshake",
+        "_owner",
+        "_timer",
+        "origin",
+    )
+
+    def __init__(self, dialer: Dialer, origin: Origin, context: SSLContext | None, owner: DialOwner) -> None:
+        self.origin = origin
+        self._dialer = dialer
+        self._context = context
+        self._owner = owner
+        self._addresses: list[Address] = []
+        self._attempts: dict[int, tuple[Socket, Address]] = {}
+        self._errors: list[tuple[Address, int]] = []
+        self._timer: Timer | None = None
+        self._handshake: Handshake | None = None
+        self._cancel: Cancel | None = dialer.loop.call_at(dialer.loop.now, self._begin).cancel
+
+    def _begin(self) -> None:
+        host, port = self.origin.host, self.origin.port
+        literal = literal_address(host, port)
+        if literal is not None:
+            self._resolved([literal], None)
+            return
+        self._owner.dial_entered(Phase.RESOLVE)
+        self._cancel = self._dialer.resolver.resolve(host, port, socket.AF_UNSPEC, self._resolved)
+
+    def _resolved(self, addresses: Sequence[Address], error: ResolveError | None) -> None:
+        self._cancel = None
+        if error is not None or not addresses:
+            self._fail(error or ResolveError(f"cannot resolve {self.origin.host}: it has no address"))
+            return
+        self._addresses = interleave(addresses)
+        self._owner.dial_entered(Phase.CONNECT)
+        self._try_next()
+
+    # The race (RFC 8305 5)
+
+    def _try_next(self) -> None:
+        """Begin an attempt with the next address; those that are under way go on."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._addresses:
+            address = self._addresses.pop(0)
+            code = self._attempt(address)
+            if code is None:
+                if self._addresses:
+                    loop = self._dialer.loop
+                    self._timer = loop.call_at(loop.now + _ATTEMPT_DELAY, self._try_next)
+                return
+            self._errors.append((address, code))
+        if not self._attempts:
+            self._fail(self._refused())
+
+    def _attempt(self, address: Address) -> int | None:
+        """Begin to connect; return the error number if that failed at once."""
+        try:
+            sock = self._dialer.socket_factory(address[0], socket.SOCK_STREAM, 0)
+        except OSError as exc:
+            return exc.errno or errno.EIO
+        try:
+            sock.setblocking(False)
+            # The request is one small segment, sent when it is complete: there is nothing to gather it with.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            code = sock.connect_ex(address[1])
+            if code and code not in _IN_PROGRESS:
+                sock.close()
+                return code
+            fd = sock.fileno()
+            self._dialer.loop.register(fd, WRITE, lambda mask: self._decided(fd))
+        except OSError as exc:
+            sock.close()
+            return exc.errno or errno.EIO
+        self._attempts[fd] = (sock, address)
+        return None
+
+    def _decided(self, fd: int) -> None:
+        """One attempt has succeeded or failed."""
+        sock, address = self._attempts[fd]
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._drop(fd)
+            self._errors.append((address, code))
+            self._try_next()
+            return
+        del self._attempts[fd]
+        self._stop_racing()
+        self._connected(Connection(self._dialer.loop, sock, address, watched=True))
+
+    def _drop(self, fd: int) -> None:
+        sock, _ = self._attempts.pop(fd)
+        self._dialer.loop.unregister(fd)
+        sock.close()
+
+    def _stop_racing(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._addresses.clear()
+        for fd in list(self._attempts):
+            self._drop(fd)
+
+    def _refused(self) -> ConnectError:
+        tried = "; ".join(f"{address_text(address)}: {os.strerror(code)}" for address, code in self._errors)
+        error = ConnectError(f"cannot connect to {self.origin.host} port {self.origin.port} ({tried})")
+        error.errno = self._errors[-1][1]
+        error.__cause__ = OSError(error.errno, os.strerror(error.errno))
+        return error
+
+    # Connected
+
+    def _connected(self, connection: Connection) -> None:
+        if self._context is None:
+            self._owner.dial_done(connection)
+            return
+        from rawdl.tls import Handshake
+
+        self._owner.dial_entered(Phase.TLS)
+        self._handshake = Handshake(connection, self._context, self.origin.host, self._secured)
+        self._handshake.start()
+
+    def _secured(self, connection: Connection | None, error: DownloadError | None) -> None:
+        self._handshake = None
+        if connection is not None:
+            self._owner.dial_done(connection)
+        else:
+            assert error is not None
+            self._fail(error)
+
+    def _fail(self, error: DownloadError) -> None:
+        self.cancel()
+        self._owner.dial_failed(error)
+
+    def cancel(self) -> None:
+        """Close every socket that this has opened, and tell the owner nothing more."""
+        if self._cancel is not None:
+            self._cancel()
+            self._cancel = None
+        self._stop_racing()
+        if self._handshake is not None:
+            self._handshake.abort()
+            self._handshake = None
+
+    def describe(self) -> str:
+        """Say how far this is, for the message of a time-out."""
+        if self._handshake is not None:
+            return f"with {self._handshake.peer}"
+        if self._attempts:
+            return "to " + ", ".join(address_text(address) for _, address in self._attempts.values())
+        return f"{self.origin.host} port {self.origin.port}"
+
+
+def interleave(addresses: Sequence[Address]) -> list[Address]:
+    """Order addresses so that the families take turns, each in its own order (RFC 8305 4)."""
+    first = [address for address in addresses if address[0] == addresses[0][0]]
+    others = [address for address in addresses if address[0] != addresses[0][0]]
+    mixed: list[Address] = []
+    while first or others:
+        mixed += first[:1] + others[:1]
+        del first[:1], others[:1]
+    return mixed

@@ -1,0 +1,197 @@
+"""Who may have a connection, and which are idle: limits, the queue, and reuse.
+
+A task gets a *slot* before it may connect: at most ``max_concurrent`` slots are out at once, and at most ``max_per_host``
+to one origin.  The others wait, first come, first served; one that waits for its origin does not hold up those for another.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from rawdl.connection import Connection
+from rawdl.loop import READ, Loop, Timer
+from rawdl.proto.url import Origin
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+# Servers close an idle connection after 5 s (Apache) to 75 s (nginx); later than this, a reuse would mostly meet a close.
+_IDLE_SECONDS: Final = 60.0
+# Over all origins: beyond what a client has in use, idle connections are a convenience and not worth descriptors.
+_MAX_IDLE: Final = 100
+
+
+class Key(NamedTuple):
+    """What a connection must have in common with a task to be its: the origin, and how that is authenticated."""
+
+    origin: Origin
+    context: SSLContext | None
+
+
+class Slot:
+    """A place in the queue, and then the right to one connection; ``granted`` is called when it becomes that."""
+
+    __slots__ = ("granted", "held", "key", "number")
+
+    def __init__(self, key: Key, number: int, granted: Callable[[], None]) -> None:
+        self.key = key
+        self.number = number
+        self.granted: Callable[[], None] | None = granted
+        self.held = False
+
+
+class _Host:
+    """One key's queue, slots and idle connections; it goes when all three are empty."""
+
+    __slots__ = ("held", "idle", "offered", "waiting")
+
+    def __init__(self) -> None:
+        self.offered = 0  # the number under which it is among the eligible
+        self.waiting: deque[Slot] = deque()
+        self.held = 0
+        self.idle: list[tuple[float, Connection]] = []
+
+
+class Pool:
+    """Hand out slots and keep idle connections."""
+
+    def __init__(self, loop: Loop, *, max_concurrent: int, max_per_host: int) -> None:
+        self._loop = loop
+        self._max_concurrent = max_concurrent
+        self._max_per_host = max_per_host
+        self._hosts: dict[Key, _Host] = {}
+        self._held = 0
+        self._numbers = 0
+        # The first in line of each host that has room: (its number, its key).  Entries may be out of date.
+        self._eligible: list[tuple[int, Key]] = []
+        self._scheduled = False
+        self._idle = 0
+        self._expiry: Timer | None = None
+
+    # Slots
+
+    def submit(self, key: Key, granted: Callable[[], None]) -> Slot:
+        """Stand in line; ``granted`` is called in a later turn."""
+        self._numbers += 1
+        slot = Slot(key, self._numbers, granted)
+        host = self._hosts.get(key)
+        if host is None:
+            host = self._hosts[key] = _Host()
+        host.waiting.append(slot)
+        if len(host.waiting) == 1:
+            self._offer(key, host)
+        return slot
+
+    def release(self, slot: Slot) -> None:
+        """Give a slot back, or leave the line."""
+        slot.granted = None
+        host = self._hosts[slot.key]
+        if slot.held:
+            slot.held = False
+            self._held -= 1
+            host.held -= 1
+        self._offer(slot.key, host)
+        self._schedule()
+
+    def _offer(self, key: Key, host: _Host) -> None:
+        """Enter a host's first in line among the eligible, if it has room."""
+        while host.waiting and host.waiting[0].granted is None:
+            host.waiting.popleft()
+        if host.waiting and host.held < self._max_per_host:
+            number = host.waiting[0].number
+            if number != host.offered:
+                host.offered = number
+                heapq.heappush(self._eligible, (number, key))
+            self._schedule()
+        elif not (host.waiting or host.held or host.idle):
+            self._hosts.pop(key, None)
+
+    def _schedule(self) -> None:
+        if not self._scheduled and self._eligible and self._held < self._max_concurrent:
+            self._scheduled = True
+            self._loop.call_soon(self._grant)
+
+    def _grant(self) -> None:
+        self._scheduled = False
+        while self._eligible and self._held < self._max_concurrent:
+            number, key = heapq.heappop(self._eligible)
+            host = self._hosts.get(key)
+            if host is None or host.offered != number:
+                continue
+            host.offered = 0
+            if not host.waiting or host.waiting[0].number != number or host.held >= self._max_per_host:
+                self._offer(key, host)
+                continue
+            slot = host.waiting.popleft()
+            granted, slot.granted = slot.granted, None
+            if granted is not None:
+                slot.held = True
+                self._held += 1
+                host.held += 1
+                granted()
+            self._offer(key, host)
+
+    # Idle connections
+
+    def take(self, key: Key) -> Connection | None:
+        """Return the idle connection that was used last, if there is one."""
+        host = self._hosts.get(key)
+        if host is None or not host.idle:
+            return None
+        self._idle -= 1
+        return host.idle.pop()[1]
+
+    def give(self, key: Key, connection: Connection) -> None:
+        """Keep a connection whose exchange is complete and left no reason to close it."""
+        now = self._loop.now
+        # Nothing may arrive on it: whatever does is a close, or belongs to no request (RFC 9112 9.2).
+        connection.watch(READ, lambda mask: self._discard(key, connection))
+        self._hosts[key].idle.append((now + _IDLE_SECONDS, connection))
+        self._idle += 1
+        if self._idle > _MAX_IDLE:
+            self._close_oldest()
+        if self._expiry is None:
+            self._expiry = self._loop.call_at(now + _IDLE_SECONDS, self._expire)
+
+    def _discard(self, key: Key, connection: Connection) -> None:
+        host = self._hosts[key]
+        host.idle = [entry for entry in host.idle if entry[1] is not connection]
+        self._idle -= 1
+        connection.close()
+        self._offer(key, host)
+
+    def _close_oldest(self) -> None:
+        key = min((key for key, host in self._hosts.items() if host.idle), key=lambda key: self._hosts[key].idle[0][0])
+        self._discard(key, self._hosts[key].idle[0][1])
+
+    def _expire(self) -> None:
+        self._expiry = None
+        now = self._loop.now
+        for key, host in list(self._hosts.items()):
+            for when, connection in list(host.idle):
+                if when <= now:
+                    self._discard(key, connection)
+        due = [host.idle[0][0] for host in self._hosts.values() if host.idle]
+        if due:
+            self._expiry = self._loop.call_at(min(due), self._expire)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any slot is out or waited for."""
+        return self._held > 0 or any(host.waiting for host in self._hosts.values())
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        for key, host in list(self._hosts.items()):
+            for _, connection in list(host.idle):
+                self._discard(key, connection)
+
+    def __repr__(self) -> str:
+        waiting = sum(len(host.waiting) for host in self._hosts.values())
+        return f"<Pool {self._held} in use, {self._idle} idle, {waiting} waiting>"

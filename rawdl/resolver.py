@@ -1,0 +1,118 @@
+"""Host names to addresses, off the loop: getaddrinfo blocks, and nothing can interrupt it.
+
+So it runs on daemon threads, made when first needed, and whoever waits for an answer can stop waiting at any moment.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from rawdl.errors import ResolveError
+from rawdl.loop import Loop
+
+SocketAddress = tuple[Any, ...]  # what `socket.connect` takes for the family
+Address = tuple[int, SocketAddress]
+Answer = Callable[[Sequence[Address], ResolveError | None], None]
+Cancel = Callable[[], None]
+# What an injected lookup may return for one address: a pair, or a literal such as "127.0.0.1".
+Lookup = Callable[[str, int, int], Sequence["Address | str"]]
+
+# getaddrinfo may sit in a dead name server's time-out for half a minute: one thread each for the names that may do so
+# at once.  More names than this wait in line, and their deadline holds all the same.
+_THREADS: Final = 8
+
+
+class Resolver(Protocol):
+    """Look names up without blocking.
+
+    ``resolve`` calls back once, in the loop's thread and not before it returns, with the addresses in order of
+    preference or with an error; ``cancel()``, which it returns, makes it not call back any more.
+    """
+
+    def resolve(self, host: str, port: int, family: int, callback: Answer) -> Cancel: ...
+
+
+def literal_address(host: str, port: int) -> Address | None:
+    """Return the address that ``host`` spells out, or None if it is a name."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.inet_pton(family, host)
+    except OSError:
+        return None
+    return (family, (host, port, 0, 0)) if family == socket.AF_INET6 else (family, (host, port))
+
+
+def getaddrinfo(host: str, port: int, family: int) -> Sequence[Address]:
+    """Ask the system; it orders the addresses by RFC 6724."""
+    found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    return [(kind, address) for kind, _, _, _, address in found]
+
+
+class ThreadResolver:
+    """Run a blocking lookup on a few daemon threads."""
+
+    def __init__(self, loop: Loop, lookup: Lookup = getaddrinfo) -> None:
+        self._loop = loop
+        self._lookup = lookup
+        self._jobs: Any = None  # queue.SimpleQueue, once there is a thread
+        self._threads = 0
+        self._waiting = 0  # jobs that are not answered
+
+    def resolve(self, host: str, port: int, family: int, callback: Answer) -> Cancel:
+        """Look ``host`` up on a thread; the errors are `ResolveError`."""
+        self._waiting += 1
+        if self._threads < min(self._waiting, _THREADS):
+            self._add_thread()
+        wanted = [callback]
+        self._jobs.put((host, port, family, wanted))
+        return wanted.clear
+
+    def _add_thread(self) -> None:
+        from queue import SimpleQueue
+        from threading import Thread
+
+        if self._jobs is None:
+            self._jobs = SimpleQueue()
+        self._threads += 1
+        Thread(target=self._work, args=(self._jobs,), name="rawdl-resolver", daemon=True).start()
+
+    def _work(self, jobs: Any) -> None:
+        while (job := jobs.get()) is not None:
+            host, port, family, wanted = job
+            addresses, error = self._look_up(host, port, family) if wanted else ([], None)
+            self._loop.call_soon_threadsafe(lambda w=wanted, a=addresses, e=error: self._answer(w, a, e))  # type: ignore[misc]
+
+    def _look_up(self, host: str, port: int, family: int) -> tuple[list[Address], ResolveError | None]:
+        try:
+            found = [_as_address(address, port) for address in self._lookup(host, port, family)]
+        except OSError as exc:
+            error = ResolveError(f"cannot resolve {host}: {exc.strerror or exc}", errno=exc.errno)
+            error.__cause__ = exc
+            return [], error
+        except Exception as exc:  # UnicodeError of the idna codec, or anything from an injected lookup
+            error = ResolveError(f"cannot resolve {host}: {type(exc).__name__}: {exc}")
+            error.__cause__ = exc
+            return [], error
+        return found, None if found else ResolveError(f"cannot resolve {host}: it has no address")
+
+    def _answer(self, wanted: list[Answer], addresses: list[Address], error: ResolveError | None) -> None:
+        self._waiting -= 1
+        for callback in wanted:
+            callback(addresses, error)
+
+    def close(self) -> None:
+        """Let the threads end as soon as getaddrinfo lets them."""
+        for _ in range(self._threads):
+            self._jobs.put(None)
+        self._threads = 0
+
+
+def _as_address(address: Address | str, port: int) -> Address:
+    if not isinstance(address, str):
+        return address
+    found = literal_address(address, port)
+    if found is None:
+        raise ValueError(f"{address!r} is no address")
+    return found

@@ -1,0 +1,238 @@
+"""TLS: its settings, the handshake, and the encrypted stream (RFC 8446, RFC 9110 4.3.4).
+
+The standard library's ssl does the cryptography on memory, and the bytes go through the same non-blocking connection as
+plain ones.  So this module sees for itself how the peer went away: with a close_notify, by a FIN without one, or by RST.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Literal, cast
+
+from rawdl.connection import Connection
+from rawdl.errors import ConnectionLost, DownloadError, TLSError
+from rawdl.loop import READ, WRITE
+
+# Ciphertext that is read from the socket at once: some records' worth.  OpenSSL keeps a buffer of this size for each
+# connection, so more would cost memory with every one of them.
+_CIPHERTEXT: Final = 65536
+_VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLS:
+    """How a client's servers are verified.
+
+    ``ca_file`` is a PEM file that *replaces* the system's trusted certificates.  ``verify=False`` accepts any certificate
+    of anybody; it is warned about.  ``minimum_version`` is "1.2" or "1.3".
+    """
+
+    ca_file: str | None = None
+    verify: bool = True
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
+
+    def __post_init__(self) -> None:
+        if self.minimum_version not in _VERSIONS:
+            raise ValueError(f"tls.minimum_version is one of {', '.join(_VERSIONS)}, not {self.minimum_version!r}")
+
+    def context(self) -> ssl.SSLContext:
+        """Make the context.  OSError if ``ca_file`` cannot be read, ssl.SSLError if it holds no certificate."""
+        context = ssl.create_default_context(cafile=self.ca_file)
+        context.minimum_version = _VERSIONS[self.minimum_version]
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+def context_of(settings: TLS | ssl.SSLContext | None) -> ssl.SSLContext:
+    """Return the context that a client uses for all its connections."""
+    if isinstance(settings, ssl.SSLContext):
+        return settings
+    return (settings or TLS()).context()
+
+
+class TLSConnection(Connection):
+    """A TLS stream over a connected socket; its handshake is driven by `Handshake`."""
+
+    __slots__ = ("_failure", "_incoming", "_outgoing", "_ssl", "_unsent")
+
+    def __init__(self, plain: Connection, context: ssl.SSLContext, host: str) -> None:
+        super().__init__(plain.loop, plain.sock, plain.address, watched=True)
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        # A name is verified, and sent, without its root dot (RFC 6066 3).
+        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host.rstrip("."))
+        self._unsent = b""
+        self._failure: ConnectionLost | None = None
+        self.clean_eof = False
+
+    def handshake(self) -> int:
+        """Go on with the handshake; return the events to wait for, or 0 when it is done."""
+        while True:
+            done = self._shake()
+            sent = self.flush()
+            if done:
+                return 0 if sent else WRITE
+            n = self._fill()
+            if n is None:
+                return READ if sent else READ | WRITE
+            if n == 0:
+                raise ConnectionLost(f"{self.peer} closed the connection during the TLS handshake")
+
+    def _shake(self) -> bool:
+        try:
+            self._ssl.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError:
+            with suppress(ConnectionLost):
+                self.flush()  # the alert that tells the peer why
+            raise
+        return True
+
+    def recv_into(self, buffer: memoryview) -> int | None:
+        """Read records until the buffer is full or the socket is dry, so that what is done with them is worth a call.
+
+        0 is the end: ``clean_eof`` tells whether a close_notify said so (RFC 8446 6.1).
+        """
+        if self._failure is not None:
+            raise self._failure
+        got, size = 0, len(buffer)
+        try:
+            while got < size:
+                n = self._read(buffer[got:])
+                if not n:
+                    return got or n
+                got += n
+        except ConnectionLost as exc:
+            if not got:
+                raise
+            self._failure = exc  # what was read before it counts
+        return got
+
+    def _read(self, buffer: memoryview) -> int | None:
+        while True:
+            try:
+                n = cast(int, self._ssl.read(len(buffer), buffer))
+            except ssl.SSLWantReadError:
+                filled = self._fill()
+                if not filled:
+                    return filled
+                continue
+            except ssl.SSLZeroReturnError:
+                n = 0
+            except ssl.SSLError as exc:
+                raise ConnectionLost(f"TLS failed on the connection to {self.peer}: {_words(exc)}") from exc
+            self.clean_eof = not n
+            return n
+
+    def _fill(self) -> int | None:
+        """Move ciphertext from the socket into the decoder; None: the socket is dry, 0: the peer closed it."""
+        if self._outgoing.pending or self._unsent:
+            self.flush()  # an answer to a key update, say
+        scratch = self.loop.scratch[:_CIPHERTEXT]
+        n = super().recv_into(scratch)
+        if n:
+            self._incoming.write(scratch[:n])
+        return n
+
+    def send(self, data: bytes | memoryview) -> int | None:
+        """Encrypt what is given, if what was encrypted before is out."""
+        if not self.flush():
+            return None
+        try:
+            n = self._ssl.write(data)
+        except ssl.SSLError as exc:
+            raise ConnectionLost(f"TLS failed on the connection to {self.peer}: {_words(exc)}") from exc
+        self.flush()
+        return n
+
+    def flush(self) -> bool:
+        """Send what is encrypted; return whether all of it is out."""
+        self._unsent += self._outgoing.read()
+        while self._unsent:
+            n = super().send(self._unsent)
+            if n is None:
+                return False
+            self._unsent = self._unsent[n:]
+        return True
+
+    def pending(self) -> bool:
+        """Whether bytes have been read from the socket, or decrypted, that nobody has asked for yet."""
+        return bool(self._incoming.pending or self._ssl.pending() or self._failure)
+
+    def splice_source(self) -> int | None:
+        """Return None: the kernel cannot read this stream."""
+        return None
+
+    def close(self) -> None:
+        """Say close_notify, as far as that goes without waiting, and close (RFC 9112 9.8)."""
+        if not self.closed:
+            with suppress(ssl.SSLError, ConnectionLost):
+                self._ssl.unwrap()
+            with suppress(ConnectionLost):
+                self.flush()
+        self.abort()
+
+
+class Handshake:
+    """A TLS handshake under way; ``done(connection, error)`` is called once, at its end."""
+
+    __slots__ = ("_connection", "_done", "_host")
+
+    def __init__(self, plain: Connection, context: ssl.SSLContext, host: str, done: Done) -> None:
+        self._host = host
+        self._done = done
+        self._connection = TLSConnection(plain, context, host)
+
+    @property
+    def peer(self) -> str:
+        """The address that is shaken hands with."""
+        return self._connection.peer
+
+    def start(self) -> None:
+        """Send the first message."""
+        self._connection.watch(READ, self._advance)
+        self._advance(0)
+
+    def _advance(self, mask: int) -> None:
+        try:
+            wanted = self._connection.handshake()
+        except (ssl.SSLError, ConnectionLost) as exc:
+            self._connection.abort()
+            self._done(None, self._failed(exc))
+            return
+        if wanted:
+            self._connection.watch(wanted, self._advance)
+        else:
+            self._done(self._connection, None)
+
+    def _failed(self, exc: ssl.SSLError | ConnectionLost) -> TLSError:
+        at = f"TLS handshake with {self._host} ({self.peer}) failed"
+        if isinstance(exc, ssl.SSLCertVerificationError):
+            error = TLSError(f"{at}: certificate not accepted: {exc.verify_message}", certificate=True)
+        elif isinstance(exc, ConnectionLost):
+            error = TLSError(f"{at}: {exc}", errno=exc.errno)
+        else:
+            error = TLSError(f"{at}: {_words(exc)}")
+        error.__cause__ = exc
+        return error
+
+    def abort(self) -> None:
+        """Close the connection; ``done`` is not called."""
+        self._connection.abort()
+
+
+Done = Callable[[Connection | None, DownloadError | None], None]
+
+
+def _words(exc: ssl.SSLError) -> str:
+    """Say what OpenSSL means; one of its reasons has a cause that a person can do something about."""
+    reason = (exc.reason or str(exc)).replace("_", " ").lower()
+    if exc.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
+        return f"{reason} (the server does not speak TLS on this port; is it plain http?)"
+    return reason
