@@ -1,0 +1,174 @@
+"""A file that appears under its name only when it is complete: written as ``NAME.part``, then renamed.
+
+The part is created new (O_EXCL, O_NOFOLLOW) and readable by its owner only; what is found under that name before is
+removed if it is a regular file, and refused if it is not.  Whatever is renamed or removed is first seen to be the very
+file that was created here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+
+from rawdl.errors import StorageError
+from rawdl.sinks import Sink, close, create, remove, storage_error, write_all
+
+_LONGEST_NAME = 255  # bytes, on nearly every file system (NAME_MAX)
+
+
+class Destinations:
+    """The files that one client is writing at the moment, so that no two tasks write the same one."""
+
+    def __init__(self) -> None:
+        self._live: set[str] = set()
+        self._umask: int | None = None
+
+    def claim(self, path: str) -> None:
+        """Reserve a path, or raise StorageError."""
+        if path in self._live:
+            raise StorageError(f"{path} is in use: another download is writing it", path=path)
+        self._live.add(path)
+
+    def release(self, path: str) -> None:
+        """Let another task have it."""
+        self._live.discard(path)
+
+    def umask(self) -> int:
+        """Return the process's umask, as it was at the first file.
+
+        It can only be read by setting it, which another thread may notice; so that is done once.
+        """
+        if self._umask is None:
+            self._umask = os.umask(0o077)
+            os.umask(self._umask)
+        return self._umask
+
+
+class PartFile(Sink):
+    """Write ``path`` by way of its part."""
+
+    __slots__ = ("_destinations", "_fd", "_identity", "_mode", "_resolved", "part", "path")
+
+    path: str
+
+    def __init__(self, path: str, destinations: Destinations) -> None:
+        self.path = path
+        self.part = part_name(path)
+        self._destinations = destinations
+        self._resolved: str | None = None  # the claimed path, while it is claimed
+        self._fd = -1
+        self._identity: tuple[int, int] = (0, 0)
+        self._mode: int | None = None  # of the file that will be replaced
+
+    def open(self) -> None:
+        resolved = os.path.abspath(self.path)
+        self._destinations.claim(resolved)
+        self._resolved = resolved
+        try:
+            self._mode = self._replaced_mode()
+            self._fd = self._create()
+            status = os.fstat(self._fd)
+        except OSError as exc:
+            self.discard()
+            if isinstance(exc, StorageError):
+                raise
+            raise storage_error("cannot create", self.part, exc) from exc
+        self._identity = (status.st_dev, status.st_ino)
+
+    def _replaced_mode(self) -> int | None:
+        """Look at what is there under the final name: a file's mode is kept, a folder or device is refused."""
+        try:
+            status = os.lstat(self.path)
+        except FileNotFoundError:
+            return None
+        if stat.S_ISDIR(status.st_mode):
+            raise StorageError(f"{self.path} is a folder", path=self.path, errno=errno.EISDIR)
+        if stat.S_ISLNK(status.st_mode):
+            return None  # the link is replaced, not what it points to
+        if not stat.S_ISREG(status.st_mode):
+            raise StorageError(f"{self.path} is no regular file", path=self.path, errno=errno.EEXIST)
+        return stat.S_IMODE(status.st_mode)
+
+    def _create(self) -> int:
+        try:
+            return create(self.part)
+        except FileExistsError:
+            if not stat.S_ISREG(os.lstat(self.part).st_mode):
+                raise StorageError(f"{self.part} is no regular file", path=self.part, errno=errno.EEXIST) from None
+        os.unlink(self.part)  # left behind by a download that was killed
+        return create(self.part)
+
+    def write(self, data: memoryview) -> None:
+        write_all(self._fd, data, self.part)
+
+    def splice_target(self) -> int | None:
+        return self._fd
+
+    def failed(self, exc: OSError) -> StorageError:
+        return storage_error("cannot write", self.part, exc)
+
+    def commit(self) -> None:
+        """Give the part its mode and its name."""
+        mode = 0o666 & ~self._destinations.umask() if self._mode is None else self._mode
+        try:
+            if mode != 0o600:  # a file system without modes may refuse; the download is whole all the same
+                _quietly(lambda: os.chmod(self._fd if os.chmod in os.supports_fd else self.part, mode))
+            fd, self._fd = self._fd, -1
+            close(fd, self.part)
+            if not self._is_ours(self.part):
+                raise StorageError(f"{self.part} was replaced by somebody else", path=self.part)
+            os.replace(self.part, self.path)
+        except OSError as exc:
+            self._remove(self.part)
+            if isinstance(exc, StorageError):
+                raise
+            raise storage_error("cannot rename to", self.path, exc) from exc
+        finally:
+            self._release()
+
+    def revoke(self) -> None:
+        self._remove(self.path)
+
+    def discard(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            _quietly(lambda: os.close(fd))
+            self._remove(self.part)
+        self._release()
+
+    def _is_ours(self, path: str) -> bool:
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
+
+    def _remove(self, path: str) -> None:
+        """Remove the file that was created here, and no other that has its name now."""
+        if _quietly(lambda: self._is_ours(path)):
+            remove(path)
+
+    def _release(self) -> None:
+        if self._resolved is not None:
+            self._destinations.release(self._resolved)
+            self._resolved = None
+
+
+def part_name(path: str) -> str:
+    """Return the name of the part beside ``path``; of a hash of the name, where that would be too long."""
+    folder, name = os.path.split(path)
+    if len(os.fsencode(name)) + len(".part") <= _LONGEST_NAME:
+        return f"{path}.part"
+    from hashlib import sha256
+
+    return os.path.join(folder, f"{sha256(os.fsencode(name)).hexdigest()[:32]}.part")
+
+
+def _quietly(action: Callable[[], object]) -> object:
+    """Clean up as far as the operating system lets us: the error that led here is the one to be told."""
+    try:
+        return action()
+    except OSError:
+        return None

@@ -1,0 +1,294 @@
+"""Where the bytes of a body go.
+
+A sink is opened before the request, written to in order, and then either committed or discarded, once.  What it raises
+becomes a `StorageError` here, at the border, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from rawdl.errors import StorageError
+
+if TYPE_CHECKING:
+    import hashlib
+
+
+class Sink:
+    """The surface of all sinks; the default does nothing with what it is given."""
+
+    __slots__ = ()
+
+    @property
+    def path(self) -> str | None:
+        """The file that is written, where it is one."""
+        return None
+
+    def open(self) -> None:
+        """Get ready for a body that begins at its first byte.  Everything before is forgotten."""
+
+    def write(self, data: memoryview) -> None:
+        """Take all of ``data``, which is valid during the call only."""
+
+    def splice_target(self) -> int | None:
+        """Return the descriptor of a regular file that the kernel may write to by itself, at its position; or None."""
+        return None
+
+    def commit(self) -> None:
+        """The body is complete: make it visible."""
+
+    def revoke(self) -> None:
+        """Take a commit back."""
+
+    def discard(self) -> None:
+        """The body will not be completed: leave nothing behind.  Does not raise; does nothing after a commit."""
+
+    def failed(self, exc: OSError) -> StorageError:
+        """Translate an error of the operating system."""
+        return storage_error("cannot write", None, exc)
+
+
+class DiscardSink(Sink):
+    """Drop the bytes: for measuring, and for those who want the header only."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self) -> None:
+        self._fd = -1
+
+    def open(self) -> None:
+        self.discard()
+        with suppress(OSError):  # without it the bytes are dropped here instead of by the kernel
+            self._fd = os.open(os.devnull, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
+
+    def splice_target(self) -> int | None:
+        return self._fd if self._fd >= 0 else None
+
+    def commit(self) -> None:
+        self.discard()
+
+    def discard(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class MemorySink(Sink):
+    """Keep the body in memory; `getvalue` returns it once the download has succeeded."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def open(self) -> None:
+        self._data = bytearray()
+
+    def write(self, data: memoryview) -> None:
+        self._data += data
+
+    def revoke(self) -> None:
+        self._data = bytearray()
+
+    discard = revoke
+
+    def getvalue(self) -> bytes:
+        """Return the body; empty while there is none."""
+        return bytes(self._data)
+
+
+@runtime_checkable
+class Writable(Protocol):
+    """An object with ``write``, such as an open binary file; it is not closed by rawdl."""
+
+    def write(self, data: memoryview, /) -> int | None: ...
+
+
+class WritableSink(Sink):
+    """Write to somebody's object; a short write is continued, an exception becomes the cause of a StorageError."""
+
+    __slots__ = ("_target",)
+
+    def __init__(self, target: Writable) -> None:
+        self._target = target
+
+    def write(self, data: memoryview) -> None:
+        while len(data):
+            try:
+                n = self._target.write(data)
+            except Exception as exc:
+                raise sink_error("write()", exc) from exc
+            if n is None:  # as raw, non-blocking files say that they took nothing; others that they took all
+                return
+            if not 0 < n <= len(data):
+                raise StorageError(f"the sink's write() took {n} of {len(data)} bytes")
+            data = data[n:]
+
+
+class CallableSink(Sink):
+    """Hand each piece to somebody's function."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[memoryview], object]) -> None:
+        self._function = function
+
+    def write(self, data: memoryview) -> None:
+        try:
+            self._function(data)
+        except Exception as exc:
+            raise sink_error("function", exc) from exc
+
+
+class HashingTee(Sink):
+    """Hash what goes to another sink; ``digest`` is a hashlib object."""
+
+    __slots__ = ("_name", "_sink", "digest")
+
+    def __init__(self, sink: Sink, name: str) -> None:
+        self._sink = sink
+        self._name = name
+        self.digest: hashlib._Hash = _new_hash(name)
+
+    def open(self) -> None:
+        self.digest = _new_hash(self._name)
+        self._sink.open()
+
+    def write(self, data: memoryview) -> None:
+        self.digest.update(data)
+        self._sink.write(data)
+
+    def commit(self) -> None:
+        self._sink.commit()
+
+    def revoke(self) -> None:
+        self._sink.revoke()
+
+    def discard(self) -> None:
+        self._sink.discard()
+
+
+class TemporaryFile(Sink):
+    """A new file in ``directory`` (None: the system's folder for such), which is the caller's to delete.
+
+    ``suffix`` ends its name.  The file is 0600, as temporary files are.
+    """
+
+    __slots__ = ("_directory", "_fd", "_suffix", "path")
+
+    def __init__(self, directory: str | None, suffix: str) -> None:
+        self._directory = directory
+        self._suffix = suffix
+        self._fd = -1
+        self.path: str | None = None
+
+    def open(self) -> None:
+        directory = self._directory
+        if directory is None:
+            from tempfile import gettempdir
+
+            directory = gettempdir()
+        for _ in range(100):  # as many as tempfile tries by default would be 10000; 64 random bits need one
+            path = os.path.join(directory, f"rawdl-{os.urandom(8).hex()}{self._suffix}")
+            try:
+                self._fd = create(path)
+            except FileExistsError:
+                continue
+            except OSError as exc:
+                raise storage_error("cannot create", path, exc) from exc
+            self.path = path
+            return
+        raise StorageError(f"no free name for a temporary file in {directory}", path=directory)
+
+    def write(self, data: memoryview) -> None:
+        write_all(self._fd, data, self.path)
+
+    def splice_target(self) -> int | None:
+        return self._fd
+
+    def commit(self) -> None:
+        fd, self._fd = self._fd, -1
+        close(fd, self.path)
+
+    def revoke(self) -> None:
+        if self.path is not None:
+            remove(self.path)
+
+    def discard(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self.revoke()
+
+    def failed(self, exc: OSError) -> StorageError:
+        return storage_error("cannot write", self.path, exc)
+
+
+def as_sink(target: object) -> Sink:
+    """Wrap what a caller gave as a sink: one of ours, an object with ``write``, or a callable."""
+    if isinstance(target, Sink):
+        return target
+    if isinstance(target, Writable):
+        return WritableSink(target)
+    if callable(target):
+        return CallableSink(target)
+    raise TypeError(f"a sink is a callable or has write(); {type(target).__name__} is neither")
+
+
+# The border to the operating system
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_CREATE |= getattr(os, "O_BINARY", 0)
+
+
+def create(path: str) -> int:
+    """Open a file that did not exist, for nobody but us to read until it is complete."""
+    return os.open(path, _CREATE, 0o600)
+
+
+def write_all(fd: int, data: memoryview, path: str | None) -> None:
+    """Write all of it; a disk may take a part."""
+    try:
+        n = os.write(fd, data)
+        while n < len(data):
+            data = data[n:]
+            n = os.write(fd, data)
+    except OSError as exc:
+        raise storage_error("cannot write", path, exc) from exc
+
+
+def close(fd: int, path: str | None) -> None:
+    """Close a written file; some file systems say only now that the bytes did not fit."""
+    try:
+        os.close(fd)
+    except OSError as exc:
+        raise storage_error("cannot write", path, exc) from exc
+
+
+def remove(path: str) -> None:
+    """Remove a file of ours, if it is still there."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return
+
+
+def storage_error(what: str, path: str | None, exc: OSError) -> StorageError:
+    """Say which file, and what the operating system said."""
+    where = f" {path}" if path is not None else ""
+    return StorageError(f"{what}{where}: {exc.strerror or exc}", path=path, errno=exc.errno)
+
+
+def sink_error(what: str, exc: Exception) -> StorageError:
+    """Say that the caller's own sink raised."""
+    errno = exc.errno if isinstance(exc, OSError) else None
+    return StorageError(f"the sink's {what} raised {type(exc).__name__}: {exc}", errno=errno)
+
+
+def _new_hash(name: str) -> hashlib._Hash:
+    import hashlib
+
+    return hashlib.new(name)
