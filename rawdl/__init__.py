@@ -1,0 +1,119 @@
+"""Download a URL into a file, as a task that can be listened to and aborted.
+
+    import rawdl
+
+    result = rawdl.download("https://example.org/a.iso", "a.iso")
+
+The names below are the public ones; all else may change between releases.  Each is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rawdl.version import __version__
+
+if TYPE_CHECKING:
+    from rawdl.client import Client, download, download_file
+    from rawdl.errors import (
+        Aborted,
+        ConnectError,
+        ConnectionLost,
+        DownloadError,
+        IncompleteBody,
+        IncompleteHead,
+        InvalidURL,
+        NetworkError,
+        ProtocolError,
+        ResolveError,
+        StatusError,
+        StorageError,
+        Timeout,
+        TLSError,
+        TooLarge,
+    )
+    from rawdl.proto.messages import Headers, Limits
+    from rawdl.proto.progress import ProgressUpdate
+    from rawdl.proto.timeouts import Phase, Timeouts
+    from rawdl.results import DownloadResult, HeadersReceived, Profile
+    from rawdl.sinks import DiscardSink, MemorySink
+    from rawdl.task import DownloadTask, TaskState
+    from rawdl.tls import TLS
+
+_WHERE = {
+    "client": ("Client", "download", "download_file"),
+    "errors": (
+        "Aborted",
+        "ConnectError",
+        "ConnectionLost",
+        "DownloadError",
+        "IncompleteBody",
+        "IncompleteHead",
+        "InvalidURL",
+        "NetworkError",
+        "ProtocolError",
+        "ResolveError",
+        "StatusError",
+        "StorageError",
+        "TLSError",
+        "Timeout",
+        "TooLarge",
+    ),
+    "proto.messages": ("Headers", "Limits"),
+    "proto.progress": ("ProgressUpdate",),
+    "proto.timeouts": ("Phase", "Timeouts"),
+    "results": ("DownloadResult", "HeadersReceived", "Profile"),
+    "sinks": ("DiscardSink", "MemorySink"),
+    "task": ("DownloadTask", "TaskState"),
+    "tls": ("TLS",),
+}
+_HOME = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = [
+    "TLS",
+    "Aborted",
+    "Client",
+    "ConnectError",
+    "ConnectionLost",
+    "DiscardSink",
+    "DownloadError",
+    "DownloadResult",
+    "DownloadTask",
+    "Headers",
+    "HeadersReceived",
+    "IncompleteBody",
+    "IncompleteHead",
+    "InvalidURL",
+    "Limits",
+    "MemorySink",
+    "NetworkError",
+    "Phase",
+    "Profile",
+    "ProgressUpdate",
+    "ProtocolError",
+    "ResolveError",
+    "StatusError",
+    "StorageError",
+    "TLSError",
+    "TaskState",
+    "Timeout",
+    "Timeouts",
+    "TooLarge",
+    "__version__",
+    "download",
+    "download_file",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'rawdl' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"rawdl.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

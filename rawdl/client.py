@@ -1,0 +1,341 @@
+"""The client: it owns the loop, the pool, the resolver and the defaults, and makes tasks."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from rawdl.connection import Dialer, SocketFactory
+from rawdl.download import Download, Engines, Job, Refusal
+from rawdl.driver import Driver
+from rawdl.errors import DownloadError, InvalidURL, TLSError
+from rawdl.loop import Loop, Selector
+from rawdl.partfile import Destinations, PartFile
+from rawdl.pool import Key, Pool
+from rawdl.proto.messages import Limits, Request, checked_fields
+from rawdl.proto.timeouts import Timeouts, check_seconds
+from rawdl.proto.url import URL
+from rawdl.resolver import Lookup, Resolver, ThreadResolver
+from rawdl.results import DownloadResult
+from rawdl.sinks import Sink, TemporaryFile, as_sink
+from rawdl.task import DownloadTask, check_callback
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from rawdl.tls import TLS
+
+_T = TypeVar("_T")
+
+# The least that still lets a TLS record's worth of work be done per call, for those who count their kilobytes.
+_SMALLEST_BUFFER: Final = 4096
+_SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,16}$")
+
+
+class Client:
+    """Download over HTTP/1.1, many tasks at once, in one thread: yours.
+
+    Nothing happens by itself: `run`, `step`, a task's ``result()`` or ``await`` drive the tasks, and so does the thread that
+    `start` makes, or your own event loop by way of `fileno`, `next_deadline` and `step`.
+
+    ``resolver`` is a callable (host, port, family) → addresses, run on a thread, or an object with
+    ``resolve(host, port, family, callback) → cancel``.  ``selector``, ``clock`` and ``socket_factory`` replace the system's.
+    ``buffer_size`` is in bytes, at least 4096; there is one buffer, however many tasks.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        tls: TLS | SSLContext | None = None,
+        max_concurrent: int = 10,
+        max_per_host: int = 6,
+        buffer_size: int = 262144,
+        resolver: Lookup | Resolver | None = None,
+        selector: Selector | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        socket_factory: SocketFactory | None = None,
+    ) -> None:
+        self._closed = True  # until there is something to close
+        self._timeouts = _instance("timeouts", timeouts or Timeouts(), Timeouts)
+        self._limits = _instance("limits", limits or Limits(), Limits)
+        self._tls = tls
+        self._context: SSLContext | None = None
+        concurrent = _count("max_concurrent", max_concurrent, 1)
+        per_host = _count("max_per_host", max_per_host, 1)
+        size = _count("buffer_size", buffer_size, _SMALLEST_BUFFER)
+        self._loop = loop = Loop(selector=selector, clock=clock, buffer_size=size)
+        self._driver = Driver(loop, self)
+        self._resolver = _resolver(loop, resolver)
+        self._shared = Engines(
+            loop=loop,
+            pool=Pool(loop, max_concurrent=concurrent, max_per_host=per_host),
+            dialer=Dialer(loop, self._resolver, socket_factory),
+        )
+        self._destinations = Destinations()
+        self._closed = False
+
+    # Tasks
+
+    def download_file(
+        self,
+        *,
+        url: str | None,
+        file_path: str | os.PathLike[str] | None = None,
+        header: Mapping[str, str | None] | None = None,
+        timeout: float | None = None,
+        success: Callable[[DownloadResult], object] | None = None,
+        fail: Callable[[DownloadError], object] | None = None,
+        complete: Callable[[DownloadResult | DownloadError], object] | None = None,
+        sink: object = None,
+        directory: str | os.PathLike[str] | None = None,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        fail_on_status: bool = False,
+        progress_interval: float = 0.05,
+    ) -> DownloadTask:
+        """Make a task and return it at once; nothing is sent before somebody drives the client.
+
+        The body goes to ``file_path``, or to ``sink`` (a callable that takes a memoryview, an object with ``write``, or
+        one of rawdl's), or to a new temporary file in ``directory``.  ``timeout`` is the total in seconds;
+        ``timeouts`` and ``limits`` replace the client's.  ``header`` adds to the request; a value of None drops a default
+        field.  ``success`` or ``fail``, then ``complete``, are called once.  Any status is a success, unless
+        ``fail_on_status``.  ``progress_interval`` is the least time between two progress events, in seconds.
+
+        A url that is none ends the task with `InvalidURL`.  A wrong argument raises TypeError or ValueError here.
+        """
+        self._check_open()
+        for name, callback in (("success", success), ("fail", fail), ("complete", complete)):
+            if callback is not None:
+                check_callback(name, callback)
+        if not isinstance(url, str | None):
+            raise TypeError(f"url is a str, not {type(url).__name__}")
+        if isinstance(progress_interval, bool) or not isinstance(progress_interval, int | float):
+            raise TypeError(f"progress_interval is a number of seconds, not {progress_interval!r}")
+        if not isfinite(progress_interval) or progress_interval < 0:
+            raise ValueError(f"progress_interval must be finite and not negative, as {progress_interval!r} is")
+        times = self._chosen_timeouts(timeout, timeouts)
+        bounds = self._limits if limits is None else _instance("limits", limits, Limits)
+        path, target = self._target(url or "", file_path, sink, directory)
+        try:
+            parsed = URL.parse(url or "")
+            request = Request("GET", parsed, header)
+            key = Key(parsed.origin, self._context_for(parsed))
+        except DownloadError as exc:
+            checked_fields(header)
+            return self._refused(exc, url, success, fail, complete)
+        job = Job(
+            request=request,
+            key=key,
+            sink=target,
+            file_path=path,
+            timeouts=times,
+            limits=bounds,
+            progress_interval=progress_interval,
+            fail_on_status=fail_on_status,
+        )
+        task = DownloadTask(self._driver, parsed.redacted, success, fail, complete)
+        self._driver.hand(lambda: task.attach(Download(self._shared, job, task)))
+        return task
+
+    def _refused(self, error: DownloadError, url: str | None, *callbacks: Any) -> DownloadTask:
+        task = DownloadTask(self._driver, url or "", *callbacks)
+        self._driver.hand(lambda: task.attach(Refusal(self._shared, task, error)))
+        return task
+
+    def _chosen_timeouts(self, timeout: float | None, timeouts: Timeouts | None) -> Timeouts:
+        times = self._timeouts if timeouts is None else _instance("timeouts", timeouts, Timeouts)
+        if timeout is None:
+            return times
+        check_seconds("timeout", timeout)
+        if timeouts is not None and timeouts.total is not None:
+            raise ValueError(f"timeout={timeout:g} and timeouts.total={timeouts.total:g} say the same thing twice")
+        return replace(times, total=timeout)
+
+    def _target(
+        self,
+        url: str,
+        file_path: str | os.PathLike[str] | None,
+        sink: object,
+        directory: str | os.PathLike[str] | None,
+    ) -> tuple[str | None, Sink]:
+        """Return the path to report and the sink to write to."""
+        if (file_path is not None) + (sink is not None) + (directory is not None) > 1:
+            raise ValueError("give one of file_path, sink and directory: each says where the bytes go")
+        if sink is not None:
+            return None, as_sink(sink)
+        if file_path is not None:
+            path = _path("file_path", file_path)
+            return path, PartFile(path, self._destinations)
+        folder = None if directory is None else _path("directory", directory)
+        suffix = _SUFFIX.search(url.partition("?")[0].partition("#")[0])
+        return None, TemporaryFile(folder, suffix[0] if suffix else "")
+
+    def _context_for(self, url: URL) -> SSLContext | None:
+        if url.scheme != "https":
+            return None
+        if self._context is None:
+            from rawdl.tls import context_of
+
+            try:
+                self._context = context_of(self._tls)
+            except OSError as exc:  # ssl.SSLError is one
+                raise TLSError(f"cannot use the CA file: {exc}", certificate=True, errno=exc.errno) from exc
+        return self._context
+
+    # Driving
+
+    def run(self, timeout: float | None = None) -> bool:
+        """Drive in this thread until no task is left, or for ``timeout`` seconds; return whether work is left."""
+        self._check_open()
+        return not self._driver.wait(self._is_idle, timeout, "run()")
+
+    def step(self, timeout: float | None = 0) -> bool:
+        """Run one turn: wait at most ``timeout`` seconds (None: until something happens), run what is ready.
+
+        Return whether work is left.  RuntimeError inside a callback, or while another thread drives.
+        """
+        self._check_open()
+        self._driver.step(timeout)
+        return not self._is_idle()
+
+    def start(self) -> None:
+        """Drive in a daemon thread from now on, until `close`."""
+        self._check_open()
+        self._driver.start()
+
+    def fileno(self) -> int:
+        """Return a descriptor to wait on: readable whenever a step has something to do."""
+        self._check_open()
+        return self._driver.expose()
+
+    def next_deadline(self) -> float | None:
+        """Return when a step has something to do even if nothing is readable, in the client's clock; None: never."""
+        self._check_open()
+        return self._loop.next_deadline()
+
+    def _is_idle(self) -> bool:
+        return not self._shared.live and not self._loop.has_callbacks
+
+    # The end
+
+    def close(self) -> None:
+        """Abort what is live, run its callbacks, and close every socket.  Once is enough; from any thread.
+
+        Inside a callback it takes effect after the dispatch.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._driver.hand(lambda: self._loop.call_soon(self._wind_up))
+        self._driver.see_closed()
+
+    def _wind_up(self) -> None:
+        """Abort until nothing is live, a turn at a time, then let go of everything."""
+        for task in list(self._shared.live):
+            task.abort()
+        if self._shared.live or self._loop.has_callbacks:
+            self._loop.call_soon(self._wind_up)
+            return
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._shared.pool.close()
+        if isinstance(self._resolver, ThreadResolver):
+            self._resolver.close()
+        if self._shared.pipe is not None:
+            self._shared.pipe.close()
+            self._shared.pipe = None
+        self._loop.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        self._driver.check_process()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Never closed: nobody is left who would want to hear of it, but the sockets are not to wait for the collector.
+        if self._closed or self._driver.forked:
+            return
+        self._closed = True
+        with suppress(Exception):
+            for task in list(self._shared.live):
+                task.abort()
+            self._let_go()
+
+    @property
+    def unusable(self) -> bool:
+        """Whether it is closed, or belongs to the process that this one was forked from."""
+        return self._closed or self._driver.forked
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._shared.live)} tasks"
+        return f"<Client {state}, {self._shared.pool!r}>"
+
+
+# The process's client: the one piece of module state.
+_process_client: Client | None = None
+
+
+def process_client() -> Client:
+    """Return the client of this process, made at its first use."""
+    global _process_client
+    if _process_client is None or _process_client.unusable:
+        _process_client = Client()
+    return _process_client
+
+
+def download_file(**options: Any) -> DownloadTask:
+    """Make a task on the process's client; see `Client.download_file` for the options."""
+    return process_client().download_file(**options)
+
+
+def download(url: str, file_path: str | os.PathLike[str] | None = None, **options: Any) -> DownloadResult:
+    """Download ``url`` and return the result, or raise a DownloadError; see `Client.download_file` for the options."""
+    return process_client().download_file(url=url, file_path=file_path, **options).result()
+
+
+def _resolver(loop: Loop, given: Lookup | Resolver | None) -> Resolver:
+    if given is None:
+        return ThreadResolver(loop)
+    if hasattr(given, "resolve"):
+        return given
+    if callable(given):
+        return ThreadResolver(loop, given)
+    raise TypeError(f"a resolver is a callable or has resolve(); {type(given).__name__} is neither")
+
+
+def _path(name: str, given: str | os.PathLike[str]) -> str:
+    path = os.fspath(given)
+    if not isinstance(path, str):
+        raise TypeError(f"{name} is a str or a path of str, not {type(path).__name__}")
+    if not path or "\0" in path:
+        raise ValueError(f"{name} cannot be {path!r}")
+    return path
+
+
+def _count(name: str, value: int, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return value
+
+
+def _instance(name: str, value: _T, kind: type[_T]) -> _T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}")
+    return value

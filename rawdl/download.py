@@ -1,0 +1,551 @@
+"""The engine of one task: a chain of steps from the queue to the settlement.
+
+    submit ─► start ─► (dial) ─► send ─► head ─► body ─► finish
+                         ▲        │        │
+                         └────────┴────────┘  once, if a reused connection turns out to be dead
+
+A step is a method that returns the next step, or None to be called again when its connection is ready.  Whatever goes
+wrong in one is raised, and `_end` is where every road ends: it closes or gives back the connection, commits or discards
+the sink, frees the slot and settles the task.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from rawdl.connection import Connection, Dial, Dialer, Pipe
+from rawdl.errors import Aborted, ConnectionLost, DownloadError, IncompleteBody, Timeout
+from rawdl.loop import READ, WRITE, Loop, Timer
+from rawdl.pool import Key, Pool, Slot
+from rawdl.proto.events import BodyComplete, DataReceived, HeadReceived
+from rawdl.proto.framing import UntilClose
+from rawdl.proto.http11 import Exchange
+from rawdl.proto.progress import Progress, ProgressUpdate
+from rawdl.proto.timeouts import Deadlines, Phase
+from rawdl.results import DownloadResult, HeadersReceived, Marks, status_error
+from rawdl.task import DownloadTask, TaskState
+
+if TYPE_CHECKING:
+    from rawdl.proto.messages import Limits, Request
+    from rawdl.proto.timeouts import Timeouts
+    from rawdl.sinks import Sink
+
+# Reads in one turn before the other connections get theirs: at 256 KiB each that is 4 MiB, some milliseconds.
+_READS_PER_TURN: Final = 16
+# Below this a splice costs more than it saves: two calls and a pipe for what one read brings.
+_WORTH_SPLICING: Final = 65536
+# A read that brings less than this has emptied the socket, nearly always: looking again would cost a call for nothing.
+_DRY_BELOW: Final = 65536
+_REFUSED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
+
+Step = Callable[[], "Step | None"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Engines:
+    """What all downloads of a client share."""
+
+    loop: Loop
+    pool: Pool
+    dialer: Dialer
+    pipe: Pipe | None = None
+    live: set[DownloadTask] = field(default_factory=set)  # not settled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What one download is to do."""
+
+    request: Request
+    key: Key
+    sink: Sink
+    file_path: str | None
+    timeouts: Timeouts
+    limits: Limits
+    progress_interval: float
+    fail_on_status: bool
+
+
+class Download:
+    """Carry one job out, and tell its task."""
+
+    __slots__ = (
+        "_connection",
+        "_deadlines",
+        "_dial",
+        "_exchange",
+        "_head",
+        "_job",
+        "_marks",
+        "_over",
+        "_progress",
+        "_shared",
+        "_slot",
+        "_splicing",
+        "_step",
+        "_task",
+        "_timer",
+    )
+
+    def __init__(self, shared: Engines, job: Job, task: DownloadTask) -> None:
+        self._shared = shared
+        self._job = job
+        self._task = task
+        self._marks = Marks(shared.loop.time(), shared.loop.wall_offset())
+        self._slot: Slot | None = shared.pool.submit(job.key, self._start)
+        self._dial: Dial | None = None
+        self._connection: Connection | None = None
+        self._exchange: Exchange | None = None
+        self._head: HeadReceived | None = None
+        self._progress: Progress | None = None
+        self._deadlines: Deadlines | None = None
+        self._timer: Timer | None = None
+        self._step: Step | None = None
+        self._splicing = False
+        self._over = False
+        shared.live.add(task)
+
+    # Getting a connection
+
+    def _start(self) -> None:
+        """Leave the queue: the clocks start now."""
+        now = self._shared.loop.now
+        self._marks.queue_end = now
+        self._deadlines = Deadlines(self._job.timeouts, now)
+        self._task.enter(TaskState.CONNECTING)
+        self._arm()
+        self._step = self._open
+        self._advance()
+
+    def _open(self) -> Step | None:
+        """Open the sink, so that what is wrong with it is found before the request; then take or make a connection."""
+        self._job.sink.open()
+        connection = self._shared.pool.take(self._job.key)
+        if connection is None:
+            return self._connect
+        self._connection = connection
+        self._marks.reused = True
+        return self._begin_exchange
+
+    def _connect(self) -> Step | None:
+        self._dial = self._shared.dialer.dial(self._job.key.origin, self._job.key.context, self)
+        self._step = self._begin_exchange
+        return None
+
+    def dial_entered(self, phase: Phase) -> None:
+        """The dial has begun a phase."""
+        now = self._shared.loop.now
+        marks = self._marks
+        if phase is Phase.RESOLVE:
+            marks.lookup_start = now
+        elif phase is Phase.CONNECT:
+            marks.lookup_end = marks.connect_start = now
+        else:
+            marks.tls_start = now
+        self._enter(phase)
+
+    def dial_done(self, connection: Connection) -> None:
+        """The dial has a connection."""
+        now = self._shared.loop.now
+        self._marks.connect_end = now
+        if self._marks.tls_start:
+            self._marks.tls_end = now
+        self._dial = None
+        self._connection = connection
+        self._advance()
+
+    def dial_failed(self, error: DownloadError) -> None:
+        """The dial has failed."""
+        self._dial = None
+        self._end(error)
+
+    # Sending the request
+
+    def _begin_exchange(self) -> Step | None:
+        assert self._connection is not None
+        self._connection.exchanges += 1
+        self._exchange = Exchange(self._job.request, limits=self._job.limits)
+        self._task.enter(TaskState.WAITING)
+        marks, now = self._marks, self._shared.loop.now
+        marks.peer = self._connection.address[1][:2]
+        marks.request_start = now
+        marks.sent = len(self._exchange.data_to_send())
+        self._enter(Phase.SEND)
+        return self._send
+
+    def _send(self) -> Step | None:
+        connection, exchange = self._connection, self._exchange
+        assert connection is not None and exchange is not None
+        try:
+            while data := exchange.data_to_send():
+                n = connection.send(data)
+                if n is None:
+                    return self._send_later(connection)
+                exchange.data_sent(n)
+            if not connection.flush():
+                return self._send_later(connection)
+        except ConnectionLost as exc:
+            return self._replace_stale(exc)
+        connection.watch(READ, self._on_ready)
+        self._marks.request_end = self._shared.loop.now
+        self._enter(Phase.HEAD)
+        return self._receive_head
+
+    def _send_later(self, connection: Connection) -> Step | None:
+        """Wait until more can be sent, or until the server answers what it has of the request (RFC 9112 9.5)."""
+        connection.watch(READ | WRITE, self._on_ready)
+        following = self._receive_head()
+        if following is not None:
+            connection.watch(READ, self._on_ready)
+        return following
+
+    # Receiving the response
+
+    def _on_ready(self, mask: int) -> None:
+        self._advance()
+
+    def _receive_head(self) -> Step | None:
+        connection, exchange = self._connection, self._exchange
+        assert connection is not None and exchange is not None
+        buffer = self._shared.loop.buffer
+        try:
+            n = connection.recv_into(buffer)
+        except ConnectionLost as exc:
+            return self._replace_stale(exc)
+        if n is None:
+            return None
+        if n == 0 and self._marks.reused and not self._marks.response_start:
+            return self._replace_stale(ConnectionLost(f"{connection.peer} closed the reused connection"))
+        if n == 0:
+            exchange.receive_eof(clean=connection.clean_eof)
+        else:
+            exchange.receive_data(buffer[:n])
+            self._marks.response_start = self._marks.response_start or self._shared.loop.now
+        return self._take_events()
+
+    def _replace_stale(self, lost: ConnectionLost) -> Step | None:
+        """Go on with a fresh connection, if this one was reused and the server has said nothing on it.
+
+        It had closed it before the request came (RFC 9112 9.3.1).  That happens once: the fresh one is not reused.
+        """
+        marks = self._marks
+        if not marks.reused or marks.response_start:
+            raise lost
+        assert self._connection is not None
+        self._connection.abort()
+        self._connection = self._exchange = None
+        marks.reused = False
+        self._task.enter(TaskState.CONNECTING)
+        return self._connect
+
+    def _take_events(self) -> Step | None:
+        """Drain the exchange, and say what the download waits for then."""
+        exchange = self._exchange
+        assert exchange is not None
+        while (event := exchange.next_event()) is not None:
+            if isinstance(event, DataReceived):
+                self._job.sink.write(event.data)
+            elif isinstance(event, HeadReceived):
+                self._head_received(event)
+            elif isinstance(event, BodyComplete):
+                return self._finish
+            if self._over:
+                return None
+        if self._head is None:
+            return self._receive_head
+        if exchange.received:
+            self._note_progress()
+        return self._receive_body
+
+    def _head_received(self, head: HeadReceived) -> None:
+        """Tell that the head is there, before any of the body."""
+        now, url = self._shared.loop.now, self._job.request.url.redacted
+        self._head = head
+        self._progress = Progress(now, head.framing.length, self._job.progress_interval)
+        self._task.enter(TaskState.RECEIVING)
+        self._enter(Phase.IDLE)
+        assert self._connection is not None
+        self._splicing = (
+            self._connection.splice_source() is not None
+            and self._job.sink.splice_target() is not None
+            and Pipe.supported()
+        )
+        self._task.dispatch_headers(HeadersReceived(head.header, head.status_code, head.reason, head.http_version, url))
+        if self._job.fail_on_status and head.status_code >= 400 and not self._over:
+            raise status_error(head.status_code, url)
+
+    def _receive_body(self) -> Step | None:
+        """Move payload from the connection to the sink until the connection is dry."""
+        connection, exchange = self._connection, self._exchange
+        assert connection is not None and exchange is not None
+        enough = min(len(self._shared.loop.buffer), _DRY_BELOW)
+        for _ in range(_READS_PER_TURN):
+            try:
+                n = self._move_payload(connection, exchange)
+            except ConnectionLost as exc:
+                return self._broken_off(exchange, exc)
+            if n is None:
+                return None
+            if n == 0:
+                exchange.receive_eof(clean=connection.clean_eof)
+                return self._take_events()
+            if exchange.body_window():
+                self._note_progress()
+            elif (following := self._take_events()) != self._receive_body:
+                return following
+            if self._over or (n < enough and not connection.pending()):
+                return None
+        if connection.pending():
+            self._shared.loop.call_soon(self._advance)  # no readiness will be reported for what is decrypted already
+        return None
+
+    def _move_payload(self, connection: Connection, exchange: Exchange) -> int | None:
+        """Take the cheapest road that the case allows; return the bytes read, None for a dry connection, 0 for its end."""
+        window = exchange.body_window()
+        if self._splicing and window >= _WORTH_SPLICING:
+            n = self._splice(connection, window)
+            if n:
+                exchange.advance(n)
+            return n
+        buffer = self._shared.loop.buffer
+        n = connection.recv_into(buffer)
+        if n and n <= window:
+            self._job.sink.write(buffer[:n])
+            exchange.advance(n)
+        elif n:
+            exchange.receive_data(buffer[:n])
+        return n
+
+    def _splice(self, connection: Connection, window: int) -> int | None:
+        """Have the kernel move payload to the file; where it refuses, do without from now on."""
+        pipe = self._shared.pipe
+        if pipe is None:
+            pipe = self._shared.pipe = Pipe()
+        source, target = connection.splice_source(), self._job.sink.splice_target()
+        assert source is not None and target is not None
+        try:
+            n = pipe.fill(source, window)
+        except OSError as exc:
+            if exc.errno not in _REFUSED:
+                raise connection.lost(exc) from exc
+            self._splicing = False
+            return None  # nothing was taken: the connection is still readable
+        left = n or 0
+        while left:
+            left -= self._empty(pipe, target, left)
+        return n
+
+    def _empty(self, pipe: Pipe, target: int, count: int) -> int:
+        try:
+            return pipe.drain(target, count)
+        except OSError as exc:
+            if exc.errno in _REFUSED:
+                self._splicing = False
+                data = pipe.rescue(count)
+                self._job.sink.write(memoryview(data))
+                return len(data)
+            self._shared.pipe = None
+            pipe.close()  # and with it the bytes that could not be written
+            raise self._job.sink.failed(exc) from exc
+
+    def _broken_off(self, exchange: Exchange, lost: ConnectionLost) -> Step | None:
+        """Say how far the body had come when the connection broke."""
+        exchange.receive_eof(clean=False)
+        try:
+            return self._take_events()
+        except IncompleteBody as exc:
+            raise exc from lost
+
+    def _note_progress(self) -> None:
+        """Count what has arrived, and tell it if that is due."""
+        assert self._progress is not None and self._exchange is not None and self._deadlines is not None
+        now = self._shared.loop.now
+        self._deadlines.renew(now)
+        if self._progress.advance(now, self._exchange.received) and self._task.has_progress_listeners:
+            self._task.dispatch_progress(self._progress.snapshot(now))
+
+    # The end
+
+    def _finish(self) -> Step | None:
+        """Everything has arrived: tell so, and make it visible."""
+        assert self._exchange is not None and self._progress is not None and self._deadlines is not None
+        loop = self._shared.loop
+        self._marks.response_end = loop.now
+        self._task.enter(TaskState.FINISHING)
+        self._deadlines.leave()
+        self._progress.written = self._exchange.received
+        if self._task.has_progress_listeners:
+            self._task.dispatch_progress(self._progress.final(loop.now))
+        if self._over:
+            return None
+        if self._deadlines.expired(loop.time()) is not None:
+            raise self._timeout(Phase.TOTAL)
+        self._job.sink.commit()
+        self._end(None)
+        return None
+
+    def _advance(self) -> None:
+        """Run steps until one has to wait."""
+        try:
+            while not self._over and self._step is not None:
+                following = self._step()
+                if following is None:
+                    return
+                self._step = following
+        except DownloadError as exc:
+            self._end(exc)
+        except Exception as exc:  # no road leads here but a bug or a lack of memory; the task must end all the same
+            error = DownloadError(f"unexpected {type(exc).__name__}: {exc}")
+            error.__cause__ = exc
+            self._end(error)
+
+    def _end(self, error: DownloadError | None) -> None:
+        """End the download: every road leads here, once."""
+        if self._over:
+            return
+        if not self._task.claim():  # an abort came first, from another thread or a signal handler
+            if error is None:
+                self._job.sink.revoke()
+            error = self._aborted()
+        self._let_go(error)
+        self._shared.live.discard(self._task)
+        self._task.settle(None if error is not None else self._result(), error)
+
+    def abort(self) -> None:
+        """Close everything at once; the settlement, which calls user code, waits for the next turn."""
+        if self._over:
+            return
+        error = self._aborted()
+        self._let_go(error)
+        self._task.enter(TaskState.ABORTED)
+        self._shared.loop.call_soon(lambda: self._settle_aborted(error))
+
+    def _settle_aborted(self, error: Aborted) -> None:
+        self._shared.live.discard(self._task)
+        self._task.settle(None, error)
+
+    def _let_go(self, error: DownloadError | None) -> None:
+        """Free all that the download holds."""
+        self._over = True
+        self._step = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._dial is not None:
+            self._dial.cancel()
+        self._part_with_connection(error)
+        if self._slot is not None:
+            self._shared.pool.release(self._slot)
+        if error is not None:
+            self._job.sink.discard()
+            error.url = self._job.request.url.redacted
+        self._timer = self._dial = self._slot = self._deadlines = None
+
+    def _part_with_connection(self, error: DownloadError | None) -> None:
+        connection, exchange = self._connection, self._exchange
+        if connection is not None and exchange is not None and error is None and not exchange.close_reasons:
+            self._shared.pool.give(self._job.key, connection)
+        elif connection is not None and error is None:
+            connection.close()
+        elif connection is not None:
+            connection.abort()
+        self._connection = self._exchange = None
+
+    def _result(self) -> DownloadResult:
+        assert self._head is not None and self._progress is not None
+        self._marks.received = self._progress.written
+        return DownloadResult(
+            temp_file_path=None if self._job.file_path is not None else self._job.sink.path,
+            file_path=self._job.file_path,
+            status_code=self._head.status_code,
+            header=self._head.header,
+            data_length=self._progress.written,
+            url=self._job.request.url.redacted,
+            length_known=not isinstance(self._head.framing, UntilClose),
+            marks=self._marks,
+        )
+
+    def _aborted(self) -> Aborted:
+        return Aborted(f"the download was aborted while {self._task.state}, after {self._written()} bytes")
+
+    def _written(self) -> int:
+        return self._exchange.received if self._exchange is not None else 0
+
+    # Time
+
+    def _enter(self, phase: Phase) -> None:
+        assert self._deadlines is not None
+        self._deadlines.enter(phase, self._shared.loop.now)
+        self._arm()
+
+    def _arm(self) -> None:
+        """See to it that a timer fires no later than the next deadline.
+
+        One that fires too early is armed again then: that is rarer than a deadline that moves, as it does at each read.
+        """
+        assert self._deadlines is not None
+        deadline = self._deadlines.next_deadline()
+        if deadline is None or (self._timer is not None and self._timer.when <= deadline):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._shared.loop.call_at(deadline, self._check_time)
+
+    def _check_time(self) -> None:
+        assert self._deadlines is not None
+        self._timer = None
+        phase = self._deadlines.expired(self._shared.loop.now)
+        if phase is None:
+            self._arm()
+        else:
+            self._end(self._timeout(phase))
+
+    def _timeout(self, phase: Phase) -> Timeout:
+        """Say which limit ran out, and how far the download was."""
+        seconds = getattr(self._job.timeouts, phase)
+        if phase is Phase.TOTAL:
+            detail = f"not complete, {self._task.state}, {self._written()} bytes received"
+        elif self._dial is not None:
+            detail = self._dial.describe()
+        elif phase is Phase.IDLE:
+            length = self._head.framing.length if self._head else None
+            detail = f"no data after {self._written()} of {'unknown' if length is None else length} bytes of the body"
+        else:
+            peer = self._connection.peer if self._connection else "the server"
+            detail = f"{peer} does not take the request" if phase is Phase.SEND else f"no response head from {peer}"
+        return Timeout(f"{phase} time limit of {seconds:g} s: {detail}", phase=phase)
+
+    def progress(self) -> ProgressUpdate:
+        """Return how far the download is now."""
+        if self._progress is None:
+            return ProgressUpdate()
+        return self._progress.snapshot(self._shared.loop.time())
+
+
+class Refusal:
+    """The engine of a task that cannot begin: it ends in the next turn."""
+
+    __slots__ = ("_error", "_shared", "_task")
+
+    def __init__(self, shared: Engines, task: DownloadTask, error: DownloadError) -> None:
+        self._shared = shared
+        self._task = task
+        self._error = error
+        shared.live.add(task)
+        shared.loop.call_soon(self._settle)
+
+    def _settle(self) -> None:
+        self._shared.live.discard(self._task)
+        refused = self._task.claim()
+        self._task.settle(None, self._error if refused else Aborted("the download was aborted before it began"))
+
+    def abort(self) -> None:
+        """Have it end as aborted instead."""
+        if not self._task.done():
+            self._task.enter(TaskState.ABORTED)
+
+    def progress(self) -> ProgressUpdate:
+        """Return nothing, in numbers."""
+        return ProgressUpdate()

@@ -1,0 +1,250 @@
+"""Who drives the loop, and from which thread.
+
+One thread at a time does: it holds the wheel.  Whoever calls into a client meanwhile hands the call over and wakes the
+loop; while nobody drives, the call is carried out where it is made.  No lock is ever waited for in a call that must
+return at once, so that such calls may come from signal handlers too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from threading import Condition, Lock, Thread, get_ident
+from typing import Any
+
+from rawdl.loop import Loop
+
+
+class Driver:
+    """Give the loop to one thread at a time."""
+
+    def __init__(self, loop: Loop, keep: object) -> None:
+        self.loop = loop
+        self._keep = keep  # the client: whoever has a task of it can still wait for that
+        self._wheel = Lock()
+        self._owner = 0  # the thread that holds it
+        # Whether our own code is at work, so that a call which interrupts it (a signal handler's) must wait its turn.
+        self._busy = False
+        self._callbacks = 0  # how many callbacks deep we are
+        self._changed = Condition()
+        self._waiting = 0
+        self._thread: Thread | None = None
+        self._stopping = False
+        self._exposed = False  # somebody waits on fileno() with a loop of his own
+        self._pid = os.getpid()
+        self._interrupt: BaseException | None = None
+        self.when_free: list[Callable[[], None]] = []  # called, in any thread, when somebody lets go of the wheel
+        self.bridge: object = None  # to the event loop whose thread drives, if one does
+
+    # Calls from outside
+
+    def hand(self, action: Callable[[], None]) -> None:
+        """Carry ``action`` out in the loop's context: here if nobody drives or we do, else by whoever drives."""
+        if self._wheel.acquire(blocking=False):
+            self._begin()
+            try:
+                action()
+            finally:
+                self._end()
+        elif self._owner == get_ident() and not self._busy:
+            self._busy = True
+            try:
+                action()
+            finally:
+                self._busy = False
+            self._nudge()
+        else:
+            self.loop.call_soon_threadsafe(action)
+
+    def call_user(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call somebody else's code.  What it raises is logged; KeyboardInterrupt and SystemExit go to who drives.
+
+        They do at the end of the turn, when all our own state is consistent.
+        """
+        was_busy, self._busy = self._busy, False
+        self._callbacks += 1
+        try:
+            callback(*args)
+        except (KeyboardInterrupt, SystemExit) as exc:
+            self._interrupt = exc
+        except BaseException:
+            import logging
+
+            logging.getLogger("rawdl").exception("a callback of a download raised: %r", callback)
+        finally:
+            self._callbacks -= 1
+            self._busy = was_busy
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread holds the wheel: in a callback, or in a coroutine on the loop that drives."""
+        return self._owner == get_ident()
+
+    def check_process(self) -> None:
+        """Refuse to work after a fork: the sockets are the parent's."""
+        if self.forked:
+            raise RuntimeError("this client was made before a fork; make a new one in the child process")
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is another process than the one that made the client."""
+        return os.getpid() != self._pid
+
+    # Driving
+
+    def step(self, timeout: float | None) -> None:
+        """Run one turn in this thread."""
+        self.check_process()
+        self._refuse_nested("step()")
+        if not self._wheel.acquire(blocking=False):
+            raise RuntimeError("another thread drives this client")
+        self._begin()
+        try:
+            self._turn(timeout)
+        finally:
+            self._end()
+
+    def _turn(self, timeout: float | None) -> None:
+        self.loop.step(timeout)
+        interrupt, self._interrupt = self._interrupt, None
+        if interrupt is not None:
+            raise interrupt
+
+    def wait(self, done: Callable[[], bool], timeout: float | None, what: str) -> bool:
+        """Drive, or wait for whoever drives, until ``done()``; return whether it is."""
+        self.check_process()
+        if done():
+            return True
+        self._refuse_nested(what)
+        limit = None if timeout is None else self.loop.time() + timeout
+        while not done():
+            if self.loop.closed:
+                return False
+            left = None if limit is None else limit - self.loop.time()
+            if left is not None and left <= 0:
+                return False
+            if self._wheel.acquire(blocking=False):
+                self._drive(done, limit)
+            else:
+                self._wait_for_driver(done, left)
+        return True
+
+    def _drive(self, done: Callable[[], bool], limit: float | None) -> None:
+        self._begin()
+        try:
+            while not done() and not self.loop.closed:
+                left = None if limit is None else limit - self.loop.time()
+                if left is not None and left <= 0:
+                    return
+                self._turn(left)
+        finally:
+            self._end()
+
+    def _wait_for_driver(self, done: Callable[[], bool], left: float | None) -> None:
+        with self._changed:
+            self._waiting += 1
+            try:
+                if not done() and self._wheel.locked():
+                    self._changed.wait(left)
+            finally:
+                self._waiting -= 1
+
+    def notify(self) -> None:
+        """Let the threads that wait look again."""
+        if self._waiting:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _refuse_nested(self, what: str) -> None:
+        if self.is_mine:
+            raise RuntimeError(
+                f"{what} inside a callback, or on the loop that drives this client, would wait for itself"
+            )
+
+    def _begin(self) -> None:
+        self._owner = get_ident()
+        self._busy = True
+
+    def _end(self) -> None:
+        """Let go of the wheel; what was handed over meanwhile must not be left lying."""
+        while True:
+            self._busy = False
+            self._owner = 0
+            self._wheel.release()
+            self.notify()
+            for tell in self.when_free:
+                tell()
+            if self._exposed and self.loop.has_callbacks:
+                self.loop.wake()
+            if not self.loop.has_handed or not self._wheel.acquire(blocking=False):
+                return
+            self._begin()
+            self.loop.run_handed()
+
+    def _nudge(self) -> None:
+        if self.loop.has_callbacks:
+            self.loop.wake()
+
+    def expose(self) -> int:
+        """Return the loop's descriptor; from now on it is readable whenever a step would do something."""
+        self._exposed = True
+        if self.loop.has_callbacks:
+            self.loop.wake()
+        return self.loop.fileno()
+
+    # The background thread
+
+    def start(self) -> None:
+        """Drive in a daemon thread until `stop`; once is enough."""
+        self.check_process()
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._stopping = False
+        self._thread = Thread(target=self._run, name="rawdl", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self.wait(lambda: self._stopping or self.loop.closed, None, "start()")
+
+    def stop(self) -> None:
+        """Have the background thread let go, and wait until it has (unless it is the one that calls)."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._stopping = True
+        self.loop.wake()
+        self.notify()
+        if thread.ident != get_ident():
+            thread.join()
+
+    def see_closed(self) -> None:
+        """See to it that the loop is driven until it has closed; inside a callback, whoever drives will."""
+        if not self.is_mine:
+            self.wait(lambda: self.loop.closed, None, "close()")
+            self.stop()
+        elif not self._callbacks:
+            while not self.loop.closed:
+                self.turn()
+
+    # Another loop's thread
+
+    def seize(self) -> bool:
+        """Take the wheel for as long as another event loop drives; its turns are `turn`."""
+        if not self._wheel.acquire(blocking=False):
+            return False
+        self._owner = get_ident()
+        self._exposed = True
+        self._busy = False
+        return True
+
+    def turn(self) -> None:
+        """Run what is ready, while the wheel is seized."""
+        self._busy = True
+        try:
+            self._turn(0)
+        finally:
+            self._busy = False
+
+    def release(self) -> None:
+        """Give the wheel back."""
+        self._end()

@@ -1,0 +1,295 @@
+"""The task: what a caller holds of a download.  Listeners, abort, and the one settlement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+from rawdl.driver import Driver
+from rawdl.errors import Aborted, DownloadError
+from rawdl.proto.progress import ProgressUpdate
+from rawdl.results import DownloadResult, HeadersReceived
+
+
+class TaskState(StrEnum):
+    """Where a task is.  Resolving and the TLS handshake are part of connecting; the last three are final."""
+
+    QUEUED = "queued"
+    CONNECTING = "connecting"
+    WAITING = "waiting"
+    RECEIVING = "receiving"
+    FINISHING = "finishing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    ABORTED = "aborted"
+
+
+_ENDS: Final = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.ABORTED})
+_LEGAL: Final = {
+    TaskState.QUEUED: TaskState.CONNECTING,
+    TaskState.CONNECTING: TaskState.WAITING,
+    TaskState.WAITING: TaskState.RECEIVING,
+    TaskState.RECEIVING: TaskState.FINISHING,
+    TaskState.FINISHING: TaskState.COMPLETED,
+}
+# A reused connection that turns out to be dead is replaced, which nobody but the profile sees.
+_RECONNECT: Final = (TaskState.WAITING, TaskState.CONNECTING)
+
+HeadersListener = Callable[[HeadersReceived], object]
+ProgressListener = Callable[[ProgressUpdate], object]
+
+
+class Engine(Protocol):
+    """What a task needs of the download behind it."""
+
+    def abort(self) -> None:
+        """Close the socket and whatever else is open, and schedule the settlement.  In the loop's context."""
+
+    def progress(self) -> ProgressUpdate:
+        """Return a snapshot."""
+
+
+class DownloadTask:
+    """One download: listen to it, abort it, wait for it.
+
+    Listeners and callbacks run one at a time in the thread that drives the client, and must not block; each may call any
+    method here.  What a listener raises is logged and changes nothing; only KeyboardInterrupt and SystemExit go on, to
+    whoever drives.
+
+    Every method may be called from any thread.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_aborting",
+        "_complete",
+        "_done",
+        "_driver",
+        "_engine",
+        "_error",
+        "_fail",
+        "_headers",
+        "_headers_listeners",
+        "_progress_listeners",
+        "_result",
+        "_state",
+        "_success",
+        "_unclaimed",
+        "_waiters",
+        "url",
+    )
+
+    def __init__(
+        self,
+        driver: Driver,
+        url: str,
+        success: Callable[[DownloadResult], object] | None,
+        fail: Callable[[DownloadError], object] | None,
+        complete: Callable[[DownloadResult | DownloadError], object] | None,
+    ) -> None:
+        self.url = url
+        self._driver = driver
+        self._engine: Engine | None = None
+        self._success = success
+        self._fail = fail
+        self._complete = complete
+        # Each entry is a list of one callback, emptied when it is removed: a dispatch under way sees that.
+        self._headers_listeners: list[list[HeadersListener]] = []
+        self._progress_listeners: list[list[ProgressListener]] = []
+        self._headers: HeadersReceived | None = None
+        self._state = TaskState.QUEUED
+        self._done = False
+        self._aborting = False
+        self._result: DownloadResult | None = None
+        self._error: DownloadError | None = None
+        # Whoever pops it decides the outcome.  list.pop is one step even to another thread or a signal handler,
+        # where a lock could be held by the very code that was interrupted.
+        self._unclaimed: list[None] = [None]
+        self._waiters: list[Callable[[], None]] | None = None
+
+    # Listening
+
+    def on_headers_received(self, listener: HeadersListener) -> None:
+        """Call ``listener`` once, with the head of the final response, before any of its body is waited for.
+
+        If that is there already it is called in a later turn of the loop, unless the task was aborted.
+        """
+        check_callback("a listener", listener)
+        entry = [listener]
+        self._headers_listeners.append(entry)
+        headers = self._headers
+        if headers is not None and not self._aborting:
+            self._driver.hand(lambda: self._driver.loop.call_soon(lambda: self._tell_headers(entry, headers)))
+
+    def off_headers_received(self, listener: HeadersListener | None = None) -> None:
+        """Never call ``listener`` again, however often it was added; without an argument, none of them."""
+        _remove(self._headers_listeners, listener)
+
+    def on_progress_update(self, listener: ProgressListener) -> None:
+        """Call ``listener`` when bytes have arrived: for the first, for the last, and at most once an interval between."""
+        check_callback("a listener", listener)
+        self._progress_listeners.append([listener])
+
+    def off_progress_update(self, listener: ProgressListener | None = None) -> None:
+        """Never call ``listener`` again, however often it was added; without an argument, none of them."""
+        _remove(self._progress_listeners, listener)
+
+    def _tell_headers(self, entry: list[HeadersListener], event: HeadersReceived) -> None:
+        """Call a header listener if it is still wanted; it leaves its entry, so that nobody calls it twice."""
+        if not self._aborting and entry:
+            with suppress(IndexError):
+                listener = entry.pop()
+                self._driver.call_user(listener, event)
+
+    # Aborting and waiting
+
+    def abort(self) -> None:
+        """Stop, and close the socket at once.  From any thread or signal handler, in any state, any number of times.
+
+        The task then ends with `Aborted`; after it has ended this does nothing.
+        """
+        if self.claim():
+            self._aborting = True
+            if self._engine is not None:
+                self._driver.hand(self._engine.abort)
+
+    def done(self) -> bool:
+        """Return whether the task has ended, its callbacks included in the same turn.
+
+        After an `abort` that nobody drives this is still False: the socket is closed, but the end is told in the next
+        turn of the loop.
+        """
+        return self._done
+
+    def result(self, timeout: float | None = None) -> DownloadResult:
+        """Drive the loop until the task has ended and return its result, or raise its DownloadError.
+
+        ``timeout`` in seconds bounds the waiting, not the download: the built-in TimeoutError means that it goes on.
+        Raises RuntimeError inside a callback, where waiting would be for ever.
+        """
+        self._wait(timeout, "result()")
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    def exception(self, timeout: float | None = None) -> DownloadError | None:
+        """Drive the loop until the task has ended and return its error, or None.  ``timeout`` as of `result`."""
+        self._wait(timeout, "exception()")
+        return self._error
+
+    def _wait(self, timeout: float | None, what: str) -> None:
+        if not self._driver.wait(self.done, timeout, what):
+            raise TimeoutError(f"the download has not ended within {timeout} s; it goes on")
+
+    def __await__(self) -> Generator[Any, None, DownloadResult]:
+        """Wait inside asyncio, whose loop then drives.  Cancelling this aborts the download."""
+        from rawdl.aio import wait
+
+        return wait(self, self._driver).__await__()
+
+    # Looking
+
+    @property
+    def state(self) -> TaskState:
+        """Where the task is."""
+        return self._state
+
+    @property
+    def progress(self) -> ProgressUpdate:
+        """How far it is at this moment; the speed falls during a stall."""
+        return self._engine.progress() if self._engine is not None else ProgressUpdate()
+
+    def __repr__(self) -> str:
+        about = f" {self.progress.total_bytes_written} bytes" if self._headers else ""
+        return f"<DownloadTask {self.url} {self._state}{about}>"
+
+    # For the engine and the client
+
+    def attach(self, engine: Engine) -> None:
+        """Say who does the work."""
+        self._engine = engine
+        if self._aborting:
+            engine.abort()
+
+    def enter(self, state: TaskState) -> None:
+        """Move to a state: the only way in which it changes."""
+        now = self._state
+        assert now not in _ENDS and _legal(now, state), f"a task cannot go from {now} to {state}"
+        self._state = state
+
+    def dispatch_headers(self, event: HeadersReceived) -> None:
+        """Tell the listeners of the head, once."""
+        self._headers = event
+        for entry in tuple(self._headers_listeners):
+            self._tell_headers(entry, event)
+
+    def dispatch_progress(self, update: ProgressUpdate) -> None:
+        """Tell the listeners how far the body is."""
+        for entry in tuple(self._progress_listeners):
+            for listener in entry:
+                if not self._aborting:
+                    self._driver.call_user(listener, update)
+
+    @property
+    def has_progress_listeners(self) -> bool:
+        """Whether anybody would hear a progress event."""
+        return bool(self._progress_listeners)
+
+    def claim(self) -> bool:
+        """Decide the outcome: True for the first who asks, and for nobody after."""
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return False
+        return True
+
+    def settle(self, result: DownloadResult | None, error: DownloadError | None) -> None:
+        """End the task and tell everybody, in one turn: success or fail, then complete, then who waits."""
+        self._result = result
+        self._error = error
+        if self._state not in _ENDS:
+            self.enter(_end_state(error))
+        self._done = True
+        outcome = result if result is not None else error
+        first = self._success if result is not None else self._fail
+        for callback in (first, self._complete):
+            if callback is not None:
+                self._driver.call_user(callback, outcome)
+        self._success = self._fail = self._complete = None
+        for waiter in self._waiters or ():
+            waiter()
+        self._waiters = None
+        self._driver.notify()
+
+    def add_waiter(self, waiter: Callable[[], None]) -> None:
+        """Call ``waiter`` after the callbacks, when the task ends; in a later turn if it has."""
+        if self._done:
+            self._driver.loop.call_soon(waiter)
+        else:
+            self._waiters = [*(self._waiters or ()), waiter]
+
+
+def _legal(now: TaskState, then: TaskState) -> bool:
+    return _LEGAL.get(now) is then or (now, then) == _RECONNECT or then in (TaskState.FAILED, TaskState.ABORTED)
+
+
+def _end_state(error: DownloadError | None) -> TaskState:
+    if error is None:
+        return TaskState.COMPLETED
+    return TaskState.ABORTED if isinstance(error, Aborted) else TaskState.FAILED
+
+
+def check_callback(name: str, callback: object) -> None:
+    """Raise TypeError for what cannot be called."""
+    if not callable(callback):
+        raise TypeError(f"{name} must be callable, not {type(callback).__name__}")
+
+
+def _remove(entries: list[Any], listener: object) -> None:
+    """Remove a listener wherever it stands; the emptied entry tells a dispatch under way."""
+    for entry in [entry for entry in entries if listener is None or listener in entry]:
+        entry.clear()
+        entries.remove([])
