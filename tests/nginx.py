@@ -1,0 +1,112 @@
+"""A real nginx on free loopback ports, as an independent judge of what HTTP is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Self
+
+import trustme
+
+START_LIMIT = 10.0  # seconds: hang guard
+CONFIG = """
+daemon off;
+{user}
+pid {folder}/nginx.pid;
+error_log {folder}/error.log info;
+worker_processes 1;
+events {{ worker_connections 256; }}
+http {{
+    access_log {folder}/access.log;
+    client_body_temp_path {folder}/temp; proxy_temp_path {folder}/temp; fastcgi_temp_path {folder}/temp;
+    uwsgi_temp_path {folder}/temp; scgi_temp_path {folder}/temp;
+    default_type application/octet-stream;
+    sendfile on;
+    keepalive_timeout 60s;
+    server {{
+        listen 127.0.0.1:{http};
+        listen 127.0.0.1:{https} ssl;
+        ssl_certificate {folder}/server.pem;
+        ssl_certificate_key {folder}/server.pem;
+        root {root};
+        location / {{ }}
+        location /slow/ {{ alias {root}/; limit_rate 200k; }}
+        location /redirect/ {{ rewrite ^/redirect(/.*)$ $1 redirect; }}
+        {chunked}
+    }}
+}}
+"""
+# Substitution may change the length, so nginx drops it and sends chunks; a text that no file holds leaves them alone.
+CHUNKED = """location /chunked/ {{ alias {root}/; sub_filter_types *; sub_filter "{never}" "{never}"; }}"""
+
+
+class Nginx:
+    """Serve `root` while the context lasts.
+
+    Every file of it is at /NAME, at /slow/NAME with 200 kB/s, at /redirect/NAME by a 302, and, where `has_chunked` is
+    true, at /chunked/NAME with chunked framing.
+    """
+
+    def __init__(self, program: str, folder: Path, ca: trustme.CA) -> None:
+        self._program, self._folder = program, folder
+        self.root, self.ca_file = folder / "root", folder / "ca.pem"
+        for path in (self.root, folder / "temp"):
+            path.mkdir()
+        ca.cert_pem.write_to_path(str(self.ca_file))
+        ca.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
+        version = subprocess.run([program, "-V"], capture_output=True, text=True, check=True).stderr
+        self.has_chunked = "http_sub_module" in version
+
+    @staticmethod
+    def find() -> str | None:
+        """Return the path of the program, None if there is none."""
+        return shutil.which("nginx", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin:/usr/local/sbin")
+
+    def __enter__(self) -> Self:
+        http, https = _free_port(), _free_port()
+        self.http, self.https = f"http://127.0.0.1:{http}", f"https://127.0.0.1:{https}"
+        config = self._folder / "nginx.conf"
+        config.write_text(self._config(http, https))
+        command = [self._program, "-p", str(self._folder), "-e", str(self._folder / "error.log"), "-c", str(config)]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            self._wait_until_it_listens(http)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def log(self) -> str:
+        """Return the access log so far."""
+        return (self._folder / "access.log").read_text()
+
+    def _config(self, http: int, https: int) -> str:
+        never = os.urandom(16).hex()
+        chunked = CHUNKED.format(root=self.root, never=never) if self.has_chunked else ""
+        # As root, the worker would give up its rights, and with them the way into a private temporary folder.
+        user = "user root;" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""
+        return CONFIG.format(folder=self._folder, root=self.root, http=http, https=https, user=user, chunked=chunked)
+
+    def _wait_until_it_listens(self, port: int) -> None:
+        deadline = time.monotonic() + START_LIMIT
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with closing(socket.socket()) as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise RuntimeError("nginx does not run: " + (self._folder / "error.log").read_text())
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
