@@ -73,7 +73,7 @@ class Client:
         size = _count("buffer_size", buffer_size, _SMALLEST_BUFFER)
         self._loop = loop = Loop(selector=selector, clock=clock, buffer_size=size)
         self._driver = Driver(loop, self)
-        self._resolver = _resolver(loop, resolver)
+        self._resolver = _resolver(resolver)
         self._shared = Engines(
             loop=loop,
             pool=Pool(loop, max_concurrent=concurrent, max_per_host=per_host),
@@ -308,13 +308,13 @@ def download(url: str, file_path: str | os.PathLike[str] | None = None, **option
     return process_client().download_file(url=url, file_path=file_path, **options).result()
 
 
-def _resolver(loop: Loop, given: Lookup | Resolver | None) -> Resolver:
+def _resolver(given: Lookup | Resolver | None) -> Resolver:
     if given is None:
-        return ThreadResolver(loop)
+        return ThreadResolver()
     if hasattr(given, "resolve"):
         return given
     if callable(given):
-        return ThreadResolver(loop, given)
+        return ThreadResolver(given)
     raise TypeError(f"a resolver is a callable or has resolve(); {type(given).__name__} is neither")
 
 

@@ -237,9 +237,15 @@ class Dial:
             self._resolved([literal], None)
             return
         self._owner.dial_entered(Phase.RESOLVE)
-        self._cancel = self._dialer.resolver.resolve(host, port, socket.AF_UNSPEC, self._resolved)
+        self._cancel = self._dialer.resolver.resolve(host, port, socket.AF_UNSPEC, self._answered)
+
+    def _answered(self, addresses: Sequence[Address], error: ResolveError | None) -> None:
+        """Take the resolver's answer, in whatever thread it comes, to the loop."""
+        self._dialer.loop.call_soon_threadsafe(lambda: self._resolved(addresses, error))
 
     def _resolved(self, addresses: Sequence[Address], error: ResolveError | None) -> None:
+        if self._cancel is None:
+            return  # cancelled while the answer was on its way
         self._cancel = None
         if error is not None or not addresses:
             self._fail(error or ResolveError(f"cannot resolve {self.origin.host}: it has no address"))

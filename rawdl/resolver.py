@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from rawdl.errors import ResolveError
-from rawdl.loop import Loop
 
 SocketAddress = tuple[Any, ...]  # what `socket.connect` takes for the family
 Address = tuple[int, SocketAddress]
@@ -27,8 +26,8 @@ _THREADS: Final = 8
 class Resolver(Protocol):
     """Look names up without blocking.
 
-    ``resolve`` calls back once, in the loop's thread and not before it returns, with the addresses in order of
-    preference or with an error; ``cancel()``, which it returns, makes it not call back any more.
+    ``resolve`` calls back once, from whatever thread, with the addresses in order of preference or with an error.
+    ``cancel()``, which it returns, tells that nobody wants the answer any more.
     """
 
     def resolve(self, host: str, port: int, family: int, callback: Answer) -> Cancel: ...
@@ -53,19 +52,18 @@ def getaddrinfo(host: str, port: int, family: int) -> Sequence[Address]:
 class ThreadResolver:
     """Run a blocking lookup on a few daemon threads."""
 
-    def __init__(self, loop: Loop, lookup: Lookup = getaddrinfo) -> None:
-        self._loop = loop
+    def __init__(self, lookup: Lookup = getaddrinfo) -> None:
         self._lookup = lookup
         self._jobs: Any = None  # queue.SimpleQueue, once there is a thread
         self._threads = 0
-        self._waiting = 0  # jobs that are not answered
+        self._open: set[int] = set()  # the jobs that are not answered; adding and removing are one step each
 
     def resolve(self, host: str, port: int, family: int, callback: Answer) -> Cancel:
         """Look ``host`` up on a thread; the errors are `ResolveError`."""
-        self._waiting += 1
-        if self._threads < min(self._waiting, _THREADS):
-            self._add_thread()
         wanted = [callback]
+        self._open.add(id(wanted))
+        if self._threads < min(len(self._open), _THREADS):
+            self._add_thread()
         self._jobs.put((host, port, family, wanted))
         return wanted.clear
 
@@ -82,7 +80,9 @@ class ThreadResolver:
         while (job := jobs.get()) is not None:
             host, port, family, wanted = job
             addresses, error = self._look_up(host, port, family) if wanted else ([], None)
-            self._loop.call_soon_threadsafe(lambda w=wanted, a=addresses, e=error: self._answer(w, a, e))  # type: ignore[misc]
+            self._open.discard(id(wanted))
+            for callback in wanted:
+                callback(addresses, error)
 
     def _look_up(self, host: str, port: int, family: int) -> tuple[list[Address], ResolveError | None]:
         try:
@@ -96,11 +96,6 @@ class ThreadResolver:
             error.__cause__ = exc
             return [], error
         return found, None if found else ResolveError(f"cannot resolve {host}: it has no address")
-
-    def _answer(self, wanted: list[Answer], addresses: list[Address], error: ResolveError | None) -> None:
-        self._waiting -= 1
-        for callback in wanted:
-            callback(addresses, error)
 
     def close(self) -> None:
         """Let the threads end as soon as getaddrinfo lets them."""
