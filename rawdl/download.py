@@ -22,7 +22,7 @@ from rawdl.loop import READ, WRITE, Loop, Timer
 from rawdl.pool import Key, Pool, Slot
 from rawdl.proto.events import BodyComplete, DataReceived, HeadReceived
 from rawdl.proto.framing import UntilClose
-from rawdl.proto.http11 import Exchange
+from rawdl.proto.http11 import Exchange, HeadWriter
 from rawdl.proto.progress import Progress, ProgressUpdate
 from rawdl.proto.timeouts import Deadlines, Phase
 from rawdl.results import DownloadResult, HeadersReceived, Marks, status_error
@@ -51,11 +51,12 @@ class Engines:
     loop: Loop
     pool: Pool
     dialer: Dialer
+    writer: HeadWriter = field(default_factory=HeadWriter)
     pipe: Pipe | None = None
     live: set[DownloadTask] = field(default_factory=set)  # not settled
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Job:
     """What one download is to do."""
 
@@ -167,13 +168,12 @@ class Download:
     def _begin_exchange(self) -> Step | None:
         assert self._connection is not None
         self._connection.exchanges += 1
-        self._exchange = Exchange(self._job.request, limits=self._job.limits)
+        self._exchange = Exchange(self._job.request, limits=self._job.limits, writer=self._shared.writer)
         self._task.enter(TaskState.WAITING)
         marks, now = self._marks, self._shared.loop.now
         marks.peer = self._connection.address[1][:2]
         marks.request_start = now
         marks.sent = len(self._exchange.data_to_send())
-        self._enter(Phase.SEND)
         return self._send
 
     def _send(self) -> Step | None:
@@ -192,11 +192,15 @@ class Download:
         connection.watch(READ, self._on_ready)
         self._marks.request_end = self._shared.loop.now
         self._enter(Phase.HEAD)
-        return self._receive_head
+        self._step = self._receive_head  # when something has come: it cannot be there yet
+        return None
 
     def _send_later(self, connection: Connection) -> Step | None:
         """Wait until more can be sent, or until the server answers what it has of the request (RFC 9112 9.5)."""
         connection.watch(READ | WRITE, self._on_ready)
+        if self._step != self._send:
+            self._step = self._send
+            self._enter(Phase.SEND)
         following = self._receive_head()
         if following is not None:
             connection.watch(READ, self._on_ready)
@@ -256,17 +260,18 @@ class Download:
                 return None
         if self._head is None:
             return self._receive_head
+        self._enter(Phase.IDLE)
         if exchange.received:
             self._note_progress()
         return self._receive_body
 
     def _head_received(self, head: HeadReceived) -> None:
         """Tell that the head is there, before any of the body."""
-        now, url = self._shared.loop.now, self._job.request.url.redacted
+        now, url = self._shared.loop.now, self._task.url
         self._head = head
         self._progress = Progress(now, head.framing.length, self._job.progress_interval)
         self._task.enter(TaskState.RECEIVING)
-        self._enter(Phase.IDLE)
+        self._deadlines.leave()
         assert self._connection is not None
         self._splicing = (
             self._connection.splice_source() is not None
@@ -363,7 +368,7 @@ class Download:
         """Count what has arrived, and tell it if that is due."""
         assert self._progress is not None and self._exchange is not None and self._deadlines is not None
         now = self._shared.loop.now
-        self._deadlines.renew(now)
+        self._deadlines.enter(Phase.IDLE, now)
         if self._progress.advance(now, self._exchange.received) and self._task.has_progress_listeners:
             self._task.dispatch_progress(self._progress.snapshot(now))
 
@@ -440,7 +445,7 @@ class Download:
             self._shared.pool.release(self._slot)
         if error is not None:
             self._job.sink.discard()
-            error.url = self._job.request.url.redacted
+            error.url = self._task.url
         self._timer = self._dial = self._slot = self._deadlines = None
 
     def _part_with_connection(self, error: DownloadError | None) -> None:
@@ -462,7 +467,7 @@ class Download:
             status_code=self._head.status_code,
             header=self._head.header,
             data_length=self._progress.written,
-            url=self._job.request.url.redacted,
+            url=self._task.url,
             length_known=not isinstance(self._head.framing, UntilClose),
             marks=self._marks,
         )

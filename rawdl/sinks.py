@@ -79,25 +79,27 @@ class DiscardSink(Sink):
 class MemorySink(Sink):
     """Keep the body in memory; `getvalue` returns it once the download has succeeded."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("_pieces",)
 
     def __init__(self) -> None:
-        self._data = bytearray()
+        self._pieces: list[bytes] = []
 
     def open(self) -> None:
-        self._data = bytearray()
+        self._pieces.clear()
 
     def write(self, data: memoryview) -> None:
-        self._data += data
+        self._pieces.append(bytes(data))
 
     def revoke(self) -> None:
-        self._data = bytearray()
+        self._pieces.clear()
 
     discard = revoke
 
     def getvalue(self) -> bytes:
         """Return the body; empty while there is none."""
-        return bytes(self._data)
+        if len(self._pieces) > 1:
+            self._pieces[:] = [b"".join(self._pieces)]
+        return self._pieces[0] if self._pieces else b""
 
 
 @runtime_checkable

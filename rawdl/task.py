@@ -26,16 +26,19 @@ class TaskState(StrEnum):
     ABORTED = "aborted"
 
 
-_ENDS: Final = frozenset({TaskState.COMPLETED, TaskState.FAILED, TaskState.ABORTED})
+_STOPPED: Final = (TaskState.FAILED, TaskState.ABORTED)
+# From each state, those that may follow.  From waiting back to connecting: a reused connection that turns out to be dead
+# is replaced, which nobody but the profile sees.
 _LEGAL: Final = {
-    TaskState.QUEUED: TaskState.CONNECTING,
-    TaskState.CONNECTING: TaskState.WAITING,
-    TaskState.WAITING: TaskState.RECEIVING,
-    TaskState.RECEIVING: TaskState.FINISHING,
-    TaskState.FINISHING: TaskState.COMPLETED,
+    TaskState.QUEUED.value: (TaskState.CONNECTING, *_STOPPED),
+    TaskState.CONNECTING.value: (TaskState.WAITING, *_STOPPED),
+    TaskState.WAITING.value: (TaskState.RECEIVING, TaskState.CONNECTING, *_STOPPED),
+    TaskState.RECEIVING.value: (TaskState.FINISHING, *_STOPPED),
+    TaskState.FINISHING.value: (TaskState.COMPLETED, *_STOPPED),
+    TaskState.COMPLETED.value: (),
+    TaskState.FAILED.value: (),
+    TaskState.ABORTED.value: (),
 }
-# A reused connection that turns out to be dead is replaced, which nobody but the profile sees.
-_RECONNECT: Final = (TaskState.WAITING, TaskState.CONNECTING)
 
 HeadersListener = Callable[[HeadersReceived], object]
 ProgressListener = Callable[[ProgressUpdate], object]
@@ -216,8 +219,7 @@ class DownloadTask:
 
     def enter(self, state: TaskState) -> None:
         """Move to a state: the only way in which it changes."""
-        now = self._state
-        assert now not in _ENDS and _legal(now, state), f"a task cannot go from {now} to {state}"
+        assert state in _LEGAL[self._state._value_], f"a task cannot go from {self._state} to {state}"
         self._state = state
 
     def dispatch_headers(self, event: HeadersReceived) -> None:
@@ -250,7 +252,7 @@ class DownloadTask:
         """End the task and tell everybody, in one turn: success or fail, then complete, then who waits."""
         self._result = result
         self._error = error
-        if self._state not in _ENDS:
+        if _LEGAL[self._state._value_]:
             self.enter(_end_state(error))
         self._done = True
         outcome = result if result is not None else error
@@ -270,10 +272,6 @@ class DownloadTask:
             self._driver.loop.call_soon(waiter)
         else:
             self._waiters = [*(self._waiters or ()), waiter]
-
-
-def _legal(now: TaskState, then: TaskState) -> bool:
-    return _LEGAL.get(now) is then or (now, then) == _RECONNECT or then in (TaskState.FAILED, TaskState.ABORTED)
 
 
 def _end_state(error: DownloadError | None) -> TaskState:

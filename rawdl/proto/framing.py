@@ -1,8 +1,8 @@
 """Where a response body ends (RFC 9112 6), for the three ways of saying so.
 
-Each framing has the same surface.  ``window()`` is how many of the next wire bytes are certainly payload: those may pass
-by without being looked at, if ``advance(n)`` is told.  Everything else goes through ``take(data, at)``, which returns the
-next piece of payload (None: no more in this data) and the index behind what it has read.
+Each framing has the same surface.  ``window()`` is how many of the next wire bytes are certainly payload: those may
+pass by without being looked at, if ``advance(n)`` is told.  Everything else goes through ``take(data, at)``, which
+returns the next piece of payload (None: no more in this data) and the index behind what it has read.
 
 A framing never reads past the end of the body, whatever follows.
 """
@@ -17,6 +17,8 @@ from rawdl.errors import ProtocolError, TooLarge
 from rawdl.proto.messages import Headers, Limits
 
 LARGEST: Final = 2**63 - 1  # of a length or chunk size: what a file offset can hold
+# A field that frames the message is never guessed at: under a name that is no token, it is an error.
+FRAMING_NAMES: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
 
 class CloseReason(StrEnum):
@@ -135,7 +137,9 @@ _EXTENSION: Final = rb"%b;%b%b(?:%b=%b(?:%b|%b))?" % (_BWS, _BWS, _TOKEN, _BWS, 
 _CHUNK_LINE: Final = re.compile(rb"0*([0-9A-Fa-f]{1,16})((?:%b)*)\r\n" % _EXTENSION)
 # What the next chunk begins with, seen in nearly every body: the end of the last one's data and a bare size.
 _NEXT_CHUNK: Final = re.compile(rb"\r\n([0-9A-Fa-f]{1,16})\r\n")
-_TRAILER_LINE: Final = re.compile(rb"(%b):[ \t]*([^\r\n\0]*?)[ \t]*\r\n" % _TOKEN)
+_MOST_DIGITS: Final = 16  # of a bare size
+_NAME: Final = re.compile(_TOKEN)
+_FOLD: Final = re.compile(rb"\r\n[ \t]+")  # RFC 9112 5.2
 # Chunks smaller than this are copied together: an event each would cost more than the copy.
 _SMALL: Final = 1024
 
@@ -146,13 +150,25 @@ class Chunked:
     Where small chunks follow one another in the same data, their payload comes in one piece.
     """
 
-    __slots__ = ("_extension_bytes", "_left", "_limits", "_line", "_state", "complete", "length", "received", "trailer")
+    __slots__ = (
+        "_extension_bytes",
+        "_left",
+        "_limits",
+        "_line",
+        "_state",
+        "complete",
+        "length",
+        "misnamed",
+        "received",
+        "trailer",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self.length: int | None = None
         self.received = 0
         self.complete = False
         self.trailer = _NO_TRAILER
+        self.misnamed = False  # whether a trailer line without a valid name was dropped
         self._limits = limits
         self._state = _State.SIZE
         self._left = 0  # payload bytes of this chunk that are still to come
@@ -197,7 +213,7 @@ class Chunked:
 
     def _next_chunk(self, data: memoryview, at: int) -> re.Match[bytes] | None:
         """Match the end of a chunk's data and the bare size of the next, if that is what comes and nothing is wrong."""
-        if self._state is not _State.DATA_END or self._line:
+        if self._state is not _State.DATA_END or self._line or self._limits.chunk_line < _MOST_DIGITS:
             return None
         match = _NEXT_CHUNK.match(data, at)
         return match if match and 0 < int(match[1], 16) <= self._room() else None
@@ -213,7 +229,7 @@ class Chunked:
         self._line += piece
         end = self._line_end()
         if end is None:
-            if len(self._line) > limit:
+            if len(self._line) >= limit + 2:  # the limit does not count the line end, which may come in two pieces
                 what = "trailer section" if self._state is _State.TRAILER else "chunk line"
                 raise ProtocolError(f"a {what} of more than {limit} bytes (RFC 9112 7.1)")
             return at + len(piece)
@@ -223,7 +239,7 @@ class Chunked:
         elif self._state is _State.DATA_END:
             self._state = _State.SIZE
         else:
-            self.trailer = parse_trailer(line, self._limits)
+            self.trailer, self.misnamed = parse_trailer(line, self._limits)
             self.complete = True
         return at + end - start
 
@@ -248,7 +264,8 @@ class Chunked:
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
             raise ProtocolError(f"{line[:60]!r} is no chunk line (RFC 9112 7.1)")
-        self._extension_bytes += len(match[2])
+        # Zeros in front of the size are padding like extensions, from where no size has that many digits.
+        self._extension_bytes += len(match[2]) + max(0, match.end(1) - _MOST_DIGITS)
         if self._extension_bytes > self._limits.chunk_extensions:
             raise ProtocolError(f"chunk extensions of more than {self._limits.chunk_extensions} bytes in one body")
         size = int(match[1], 16)
@@ -277,15 +294,16 @@ def _refuse_stray(text: bytes, where: str) -> None:
         raise ProtocolError(f"a bare CR, bare LF or NUL in {where} (RFC 9112 2.2)")
 
 
-def parse_trailer(section: bytes, limits: Limits) -> Headers:
-    """Read a trailer section, its empty line included; a line whose name is no token is dropped."""
+def parse_trailer(section: bytes, limits: Limits) -> tuple[Headers, bool]:
+    """Read a trailer section, its empty line included; return the fields, and whether a misnamed line was dropped."""
     fields = []
-    for line in section.split(b"\r\n")[:-2]:
-        match = _TRAILER_LINE.fullmatch(line + b"\r\n")
-        if match is not None:
-            fields.append((match[1].decode("latin-1"), match[2].decode("latin-1")))
-        elif b":" not in line:
+    lines = _FOLD.sub(b" ", section).split(b"\r\n")[:-2]
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or name.strip().lower() in FRAMING_NAMES - {name.lower()}:
             raise ProtocolError(f"{line[:60]!r} is no trailer field (RFC 9112 7.1.2)")
-    if len(fields) > limits.fields:
-        raise ProtocolError(f"{len(fields)} trailer fields; {limits.fields} are allowed")
-    return Headers(fields)
+        if _NAME.fullmatch(name):
+            fields.append((name.decode("latin-1"), value.strip(b" \t").decode("latin-1")))
+    if len(lines) > limits.fields:
+        raise ProtocolError(f"{len(lines)} trailer fields; {limits.fields} are allowed")
+    return Headers(fields), len(fields) < len(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,11 +28,27 @@ class Headers(Mapping[str, str]):
     Values are latin-1, one character per octet, so that every byte survives.
     """
 
-    __slots__ = ("_index", "fields")
+    __slots__ = ("_fields", "_index", "_raw")
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self.fields: tuple[tuple[str, str], ...] = tuple(fields)
+        self._raw: Sequence[tuple[bytes, bytes]] = ()
+        self._fields: tuple[tuple[str, str], ...] | None = tuple(fields)
         self._index: dict[str, tuple[str, list[str]]] | None = None
+
+    @classmethod
+    def from_wire(cls, lines: Sequence[tuple[bytes, bytes]]) -> Headers:
+        """Make one of the octets received; they are decoded when somebody looks."""
+        headers = cls()
+        headers._raw, headers._fields = lines, None
+        return headers
+
+    @property
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        """The lines as received: pairs of name and value."""
+        if self._fields is None:
+            self._fields = tuple((n.decode("latin-1"), v.decode("latin-1")) for n, v in self._raw)
+            self._raw = ()
+        return self._fields
 
     def _lines(self) -> dict[str, tuple[str, list[str]]]:
         if self._index is None:
@@ -72,19 +88,23 @@ class Request:
     """One request: ``method`` and ``url``, and ``fields``, the header lines as they will be sent.
 
     ``header`` adds to the default fields or replaces them by name; a value of None drops one.  Raises TypeError for
-    what is not a string, ValueError for a name or value that could not stand on the wire (RFC 9110 5.1, 5.5) and for
-    the fields that frame a message.
+    what is not a string, ValueError for a method, name or value that could not stand on the wire (RFC 9110 5.1, 5.5,
+    9.1), for the fields that frame a message, and for a name that is given twice.
     """
 
-    __slots__ = ("fields", "method", "url")
+    __slots__ = ("closes", "fields", "method", "url")
 
     def __init__(self, method: str, url: URL, header: Mapping[str, str | None] | None = None) -> None:
+        if not _TOKEN.fullmatch(method):
+            raise ValueError(f"{method!r} is no method (RFC 9110 9.1)")
         self.method = method
         self.url = url
+        self.closes = False  # whether it asks for no further exchange on its connection
         given = checked_fields(header)
         if not given:
             self.fields: tuple[tuple[str, str], ...] = (("Host", url.host_header), *DEFAULT_FIELDS)
             return
+        self.closes = any(n.lower() == "connection" and v and "close" in v.lower() for n, v in given)
         replaced = {name.lower() for name, _ in given}
         defaults = [(n, v) for n, v in (("Host", url.host_header), *DEFAULT_FIELDS) if n.lower() not in replaced]
         # Host goes first (RFC 9110 7.2), whoever chose it.
@@ -98,11 +118,14 @@ class Request:
 
 def checked_fields(header: Mapping[str, str | None] | None) -> list[tuple[str, str | None]]:
     """Return the fields that a caller gave, or raise TypeError or ValueError for one that cannot be sent."""
-    if not header:
+    if header is None:
         return []
     if not isinstance(header, Mapping):
         raise TypeError(f"header is a mapping of names to values, not {type(header).__name__}")
-    return [_checked(name, value) for name, value in header.items()]
+    fields = [_checked(name, value) for name, value in header.items()]
+    if len({name.lower() for name, _ in fields}) < len(fields):
+        raise ValueError("a header field is given twice: names are the same in upper and lower case (RFC 9110 5.1)")
+    return fields
 
 
 def _checked(name: str, value: str | None) -> tuple[str, str | None]:

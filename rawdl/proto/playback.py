@@ -23,8 +23,9 @@ def replay(
 ) -> Iterator[Event]:
     """Feed a whole recorded response to a fresh Exchange and yield its events.
 
-    ``chunk_size``: None is one piece, n is pieces of n bytes.  ``eof``: "clean" (FIN, or TLS close_notify), "abrupt" (RST,
-    or a TLS close without close_notify), None (the peer just goes silent: the iteration ends without BodyComplete).
+    ``chunk_size``: None is one piece, n is pieces of n bytes.  ``eof``: "clean" (FIN, or TLS close_notify), "abrupt"
+    (RST, or a TLS close without close_notify), None (the peer just goes silent: the iteration ends without
+    BodyComplete).
     Raises ProtocolError, IncompleteBody or TooLarge, and nothing else, whatever the bytes are.
     """
     exchange = Exchange(Request(method, URL.parse(_SOMEWHERE)), limits=limits)

@@ -11,6 +11,8 @@ from typing import Final
 _SMOOTHING: Final = 3.0
 # Below this there is no speed to speak of: the first segment of a connection says nothing yet.
 _WARM_UP: Final = 0.01
+# Slower than a byte in a second is a stall: how long the rest would take is then unknown, not a large number.
+_STALLED: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Progress:
         if expected is None:
             return ProgressUpdate(0, written, 0, False, speed, None)
         percent = written * 100 // expected if expected else 0
-        eta = (expected - written) / speed if speed else None
+        eta = (expected - written) / speed if speed is not None and speed >= _STALLED else None
         return ProgressUpdate(percent, written, expected, True, speed, eta)
 
     def final(self, now: float) -> ProgressUpdate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from math import isfinite
+from math import inf
 
 
 class Phase(StrEnum):
@@ -47,7 +47,7 @@ def check_seconds(name: str, value: float | None) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is a number of seconds or None, not {value!r}")
-    if not isfinite(value) or value <= 0:
+    if not 0 < value < inf:
         raise ValueError(f"{name} must be above 0 and finite; {value!r} is not (None switches it off)")
 
 
@@ -67,7 +67,7 @@ class Deadlines:
 
     def enter(self, phase: Phase, now: float) -> None:
         """Begin a phase: its limit runs from now."""
-        limit: float | None = getattr(self._timeouts, phase)
+        limit: float | None = getattr(self._timeouts, phase._value_)
         self._phase = phase
         self._phase_at = None if limit is None else now + limit
 

@@ -25,9 +25,11 @@ _PATH = "@/" + _USERINFO
 _QUERY = "?" + _PATH  # and a fragment
 _WHITE_SPACE = " \t\n\v\f\r"
 
-# The fast way: a URL that needs no change.  Its host's last label begins with a letter, so it is no IPv4 address.
+# The fast way: a URL that needs no change.  Its host is an IPv4 address, or its last label begins with a letter.
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _PLAIN = re.compile(
-    r"(https?)://((?:[a-z0-9_-]{1,63}\.)*+[a-z][a-z0-9_-]{0,62})(?::([1-9][0-9]{0,4}))?"
+    rf"(https?)://((?:{_OCTET}\.){{3}}{_OCTET}(?=[:/?#]|$)|(?:[a-z0-9_-]{{1,63}}\.)*+[a-z][a-z0-9_-]{{0,62}})"
+    r"(?::([1-9][0-9]{0,4}))?"
     rf"(/[{_PATH}]*+)?(?:\?([{_QUERY}]*+))?(?:#([{_QUERY}]*+))?"
 )
 
