@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from rawdl.connection import Dialer, SocketFactory
 from rawdl.download import Download, Engines, Job, Refusal
 from rawdl.driver import Driver
-from rawdl.errors import DownloadError, InvalidURL, TLSError
+from rawdl.errors import DownloadError, TLSError
 from rawdl.loop import Loop, Selector
 from rawdl.partfile import Destinations, PartFile
 from rawdl.pool import Key, Pool
@@ -41,12 +40,13 @@ _SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,16}$")
 class Client:
     """Download over HTTP/1.1, many tasks at once, in one thread: yours.
 
-    Nothing happens by itself: `run`, `step`, a task's ``result()`` or ``await`` drive the tasks, and so does the thread that
-    `start` makes, or your own event loop by way of `fileno`, `next_deadline` and `step`.
+    Nothing happens by itself: `run`, `step`, a task's ``result()`` or ``await`` drive the tasks, and so does the thread
+    that `start` makes, or your own event loop by way of `fileno`, `next_deadline` and `step`.
 
     ``resolver`` is a callable (host, port, family) → addresses, run on a thread, or an object with
-    ``resolve(host, port, family, callback) → cancel``.  ``selector``, ``clock`` and ``socket_factory`` replace the system's.
-    ``buffer_size`` is in bytes, at least 4096; there is one buffer, however many tasks.
+    ``resolve(host, port, family, callback) → cancel``.  ``selector``, ``clock`` (seconds, monotonic) and
+    ``socket_factory`` replace the system's.  ``buffer_size`` is in bytes, at least 4096; there is one buffer, however
+    many tasks.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Client:
         buffer_size: int = 262144,
         resolver: Lookup | Resolver | None = None,
         selector: Selector | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
         socket_factory: SocketFactory | None = None,
     ) -> None:
         self._closed = True  # until there is something to close
@@ -105,8 +105,8 @@ class Client:
 
         The body goes to ``file_path``, or to ``sink`` (a callable that takes a memoryview, an object with ``write``, or
         one of rawdl's), or to a new temporary file in ``directory``.  ``timeout`` is the total in seconds;
-        ``timeouts`` and ``limits`` replace the client's.  ``header`` adds to the request; a value of None drops a default
-        field.  ``success`` or ``fail``, then ``complete``, are called once.  Any status is a success, unless
+        ``timeouts`` and ``limits`` replace the client's.  ``header`` adds to the request; a value of None drops a
+        default field.  ``success`` or ``fail``, then ``complete``, are called once.  Any status is a success, unless
         ``fail_on_status``.  ``progress_interval`` is the least time between two progress events, in seconds.
 
         A url that is none ends the task with `InvalidURL`.  A wrong argument raises TypeError or ValueError here.
@@ -188,6 +188,10 @@ class Client:
                 self._context = context_of(self._tls)
             except OSError as exc:  # ssl.SSLError is one
                 raise TLSError(f"cannot use the CA file: {exc}", certificate=True, errno=exc.errno) from exc
+            if not self._context.verify_mode:
+                import logging
+
+                logging.getLogger("rawdl").warning("certificates are not verified: anybody can be the server")
         return self._context
 
     # Driving

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from rawdl.errors import ConnectError, ConnectionLost, DownloadError, ResolveError
-from rawdl.loop import READ, WRITE, Loop, Timer
+from rawdl.errors import ConnectError, ConnectionLost, DownloadError, ResolveError, TLSError
+from rawdl.loop import WRITE, Loop, Timer
 from rawdl.proto.timeouts import Phase
 from rawdl.proto.url import Origin
 from rawdl.resolver import Address, Cancel, Resolver, literal_address
@@ -156,7 +156,7 @@ class Pipe:
         return sys.platform == "linux" and hasattr(os, "splice")
 
     def fill(self, source: int, count: int) -> int | None:
-        """Take up to ``count`` bytes from a socket; None: it is dry, 0: its end.  OSError EINVAL where it is refused."""
+        """Take up to ``count`` bytes from a socket; None: it is dry, 0: its end.  OSError where splice is refused."""
         try:
             return os.splice(source, self._in, min(count, self.SIZE), flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
         except BlockingIOError:
@@ -185,7 +185,7 @@ class Dialer:
         self.socket_factory: SocketFactory = socket_factory or socket.socket
 
     def dial(self, origin: Origin, context: SSLContext | None, owner: DialOwner) -> Dial:
-        """Begin to connect to ``origin``, over TLS if there is a context.  The owner is told, never before this returns."""
+        """Begin to connect to ``origin``, over TLS if there is a context.  The owner is told after this has returned."""
         return Dial(self, origin, context, owner)
 
 
@@ -237,7 +237,12 @@ class Dial:
             self._resolved([literal], None)
             return
         self._owner.dial_entered(Phase.RESOLVE)
-        self._cancel = self._dialer.resolver.resolve(host, port, socket.AF_UNSPEC, self._answered)
+        try:
+            self._cancel = self._dialer.resolver.resolve(host, port, socket.AF_UNSPEC, self._answered)
+        except Exception as exc:  # of somebody's own resolver
+            error = ResolveError(f"cannot resolve {host}: {type(exc).__name__}: {exc}")
+            error.__cause__ = exc
+            self._fail(error)
 
     def _answered(self, addresses: Sequence[Address], error: ResolveError | None) -> None:
         """Take the resolver's answer, in whatever thread it comes, to the loop."""
@@ -337,7 +342,12 @@ class Dial:
         from rawdl.tls import Handshake
 
         self._owner.dial_entered(Phase.TLS)
-        self._handshake = Handshake(connection, self._context, self.origin.host, self._secured)
+        try:
+            self._handshake = Handshake(connection, self._context, self.origin.host, self._secured)
+        except ValueError as exc:  # a name that cannot be one of a certificate
+            connection.abort()
+            self._fail(TLSError(f"cannot speak TLS to {self.origin.host}: {exc}"))
+            return
         self._handshake.start()
 
     def _secured(self, connection: Connection | None, error: DownloadError | None) -> None:

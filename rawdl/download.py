@@ -308,7 +308,7 @@ class Download:
         return None
 
     def _move_payload(self, connection: Connection, exchange: Exchange) -> int | None:
-        """Take the cheapest road that the case allows; return the bytes read, None for a dry connection, 0 for its end."""
+        """Take the cheapest road that the case allows; return the bytes read, None: it is dry, 0: its end."""
         window = exchange.body_window()
         if self._splicing and window >= _WORTH_SPLICING:
             n = self._splice(connection, window)

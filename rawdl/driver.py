@@ -23,6 +23,7 @@ class Driver:
         self._keep = keep  # the client: whoever has a task of it can still wait for that
         self._wheel = Lock()
         self._owner = 0  # the thread that holds it
+        self._driving = False  # and whether that is for driving, rather than for one call
         # Whether our own code is at work, so that a call which interrupts it (a signal handler's) must wait its turn.
         self._busy = False
         self._callbacks = 0  # how many callbacks deep we are
@@ -40,6 +41,7 @@ class Driver:
 
     def hand(self, action: Callable[[], None]) -> None:
         """Carry ``action`` out in the loop's context: here if nobody drives or we do, else by whoever drives."""
+        self.check_process()
         if self._wheel.acquire(blocking=False):
             self._begin()
             try:
@@ -52,7 +54,8 @@ class Driver:
                 action()
             finally:
                 self._busy = False
-            self._nudge()
+            if not self._callbacks and self.loop.has_callbacks:
+                self.loop.wake()  # the other event loop, between two of our turns
         else:
             self.loop.call_soon_threadsafe(action)
 
@@ -96,9 +99,12 @@ class Driver:
         """Run one turn in this thread."""
         self.check_process()
         self._refuse_nested("step()")
-        if not self._wheel.acquire(blocking=False):
-            raise RuntimeError("another thread drives this client")
+        while not self._wheel.acquire(blocking=False):
+            if self._driving:
+                raise RuntimeError("another thread drives this client")
+            # Another thread is in the middle of a call that it carries out itself: that takes no time.
         self._begin()
+        self._driving = True
         try:
             self._turn(timeout)
         finally:
@@ -131,6 +137,7 @@ class Driver:
 
     def _drive(self, done: Callable[[], bool], limit: float | None) -> None:
         self._begin()
+        self._driving = True
         try:
             while not done() and not self.loop.closed:
                 left = None if limit is None else limit - self.loop.time()
@@ -168,11 +175,11 @@ class Driver:
     def _end(self) -> None:
         """Let go of the wheel; what was handed over meanwhile must not be left lying."""
         while True:
-            self._busy = False
+            self._busy = self._driving = False
             self._owner = 0
             self._wheel.release()
             self.notify()
-            for tell in self.when_free:
+            for tell in tuple(self.when_free):
                 tell()
             if self._exposed and self.loop.has_callbacks:
                 self.loop.wake()
@@ -180,10 +187,6 @@ class Driver:
                 return
             self._begin()
             self.loop.run_handed()
-
-    def _nudge(self) -> None:
-        if self.loop.has_callbacks:
-            self.loop.wake()
 
     def expose(self) -> int:
         """Return the loop's descriptor; from now on it is readable whenever a step would do something."""
@@ -233,8 +236,7 @@ class Driver:
         if not self._wheel.acquire(blocking=False):
             return False
         self._owner = get_ident()
-        self._exposed = True
-        self._busy = False
+        self._exposed = self._driving = True
         return True
 
     def turn(self) -> None:

@@ -75,11 +75,11 @@ class Loop:
         self,
         *,
         selector: Selector | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
         buffer_size: int = 262144,
     ) -> None:
         self._selector: Selector = selector or selectors.DefaultSelector()
-        self._clock = clock
+        self._clock = clock or time.monotonic
         self._watches: dict[int, Watch] = {}
         self._timers: list[Timer] = []
         self._cancelled = 0
@@ -90,7 +90,7 @@ class Loop:
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self.register(self._wake_in.fileno(), READ, self._on_wake)
-        self.now = clock()
+        self.now = self._clock()
         self.turns = 0
         self.closed = False
         self._buffer_size = buffer_size

@@ -1,7 +1,8 @@
 """Who may have a connection, and which are idle: limits, the queue, and reuse.
 
-A task gets a *slot* before it may connect: at most ``max_concurrent`` slots are out at once, and at most ``max_per_host``
-to one origin.  The others wait, first come, first served; one that waits for its origin does not hold up those for another.
+A task gets a *slot* before it may connect: at most ``max_concurrent`` slots are out at once, and at most
+``max_per_host`` to one origin.  The others wait, first come, first served; one that waits for its origin does not hold
+up those for another.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rawdl.proto.url import Origin
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-# Servers close an idle connection after 5 s (Apache) to 75 s (nginx); later than this, a reuse would mostly meet a close.
+# Servers close an idle connection after 5 s (Apache) to 75 s (nginx): later than this, a reuse mostly meets a close.
 _IDLE_SECONDS: Final = 60.0
 # Over all origins: beyond what a client has in use, idle connections are a convenience and not worth descriptors.
 _MAX_IDLE: Final = 100

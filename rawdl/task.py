@@ -27,8 +27,8 @@ class TaskState(StrEnum):
 
 
 _STOPPED: Final = (TaskState.FAILED, TaskState.ABORTED)
-# From each state, those that may follow.  From waiting back to connecting: a reused connection that turns out to be dead
-# is replaced, which nobody but the profile sees.
+# From each state, those that may follow.  From waiting back to connecting: a reused connection that turns out to be
+# dead is replaced, which nobody but the profile sees.
 _LEGAL: Final = {
     TaskState.QUEUED.value: (TaskState.CONNECTING, *_STOPPED),
     TaskState.CONNECTING.value: (TaskState.WAITING, *_STOPPED),
@@ -57,9 +57,9 @@ class Engine(Protocol):
 class DownloadTask:
     """One download: listen to it, abort it, wait for it.
 
-    Listeners and callbacks run one at a time in the thread that drives the client, and must not block; each may call any
-    method here.  What a listener raises is logged and changes nothing; only KeyboardInterrupt and SystemExit go on, to
-    whoever drives.
+    Listeners and callbacks run one at a time in the thread that drives the client, and must not block; each may call
+    any method here.  What a listener raises is logged and changes nothing; only KeyboardInterrupt and SystemExit go on,
+    to whoever drives.
 
     Every method may be called from any thread.
     """
@@ -131,7 +131,7 @@ class DownloadTask:
         _remove(self._headers_listeners, listener)
 
     def on_progress_update(self, listener: ProgressListener) -> None:
-        """Call ``listener`` when bytes have arrived: for the first, for the last, and at most once an interval between."""
+        """Call ``listener`` when bytes have arrived: for the first, the last, and at most once an interval between."""
         check_callback("a listener", listener)
         self._progress_listeners.append([listener])
 

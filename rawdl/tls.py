@@ -1,7 +1,8 @@
 """TLS: its settings, the handshake, and the encrypted stream (RFC 8446, RFC 9110 4.3.4).
 
-The standard library's ssl does the cryptography on memory, and the bytes go through the same non-blocking connection as
-plain ones.  So this module sees for itself how the peer went away: with a close_notify, by a FIN without one, or by RST.
+The standard library's ssl does the cryptography on memory, and the bytes go through the same non-blocking connection
+as plain ones.  So this module sees for itself how the peer went away: with a close_notify, by a FIN without one, or by
+RST.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3
 class TLS:
     """How a client's servers are verified.
 
-    ``ca_file`` is a PEM file that *replaces* the system's trusted certificates.  ``verify=False`` accepts any certificate
-    of anybody; it is warned about.  ``minimum_version`` is "1.2" or "1.3".
+    ``ca_file`` is a PEM file that *replaces* the system's trusted certificates.  ``verify=False`` accepts any
+    certificate of anybody; it is warned about.  ``minimum_version`` is "1.2" or "1.3".
     """
 
     ca_file: str | None = None
