@@ -9,11 +9,12 @@ The names below are the public ones; all else may change between releases.  Each
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from rawdl.version import __version__
 
+TYPE_CHECKING = False  # as typing has it, without loading typing
 if TYPE_CHECKING:
+    from typing import Any
+
     from rawdl.client import Client, download, download_file
     from rawdl.errors import (
         Aborted,
@@ -32,10 +33,11 @@ if TYPE_CHECKING:
         TLSError,
         TooLarge,
     )
+    from rawdl.profile import Profile
     from rawdl.proto.messages import Headers, Limits
     from rawdl.proto.progress import ProgressUpdate
     from rawdl.proto.timeouts import Phase, Timeouts
-    from rawdl.results import DownloadResult, HeadersReceived, Profile
+    from rawdl.results import DownloadResult, HeadersReceived
     from rawdl.sinks import DiscardSink, MemorySink
     from rawdl.task import DownloadTask, TaskState
     from rawdl.tls import TLS
@@ -62,7 +64,8 @@ _WHERE = {
     "proto.messages": ("Headers", "Limits"),
     "proto.progress": ("ProgressUpdate",),
     "proto.timeouts": ("Phase", "Timeouts"),
-    "results": ("DownloadResult", "HeadersReceived", "Profile"),
+    "profile": ("Profile",),
+    "results": ("DownloadResult", "HeadersReceived"),
     "sinks": ("DiscardSink", "MemorySink"),
     "task": ("DownloadTask", "TaskState"),
     "tls": ("TLS",),

@@ -185,7 +185,7 @@ class Dialer:
         self.socket_factory: SocketFactory = socket_factory or socket.socket
 
     def dial(self, origin: Origin, context: SSLContext | None, owner: DialOwner) -> Dial:
-        """Begin to connect to ``origin``, over TLS if there is a context.  The owner is told after this has returned."""
+        """Begin to connect to ``origin``, over TLS if there is a context; the owner is told after this has returned."""
         return Dial(self, origin, context, owner)
 
 

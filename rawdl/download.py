@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rawdl.connection import Connection, Dial, Dialer, Pipe
 from rawdl.errors import Aborted, ConnectionLost, DownloadError, IncompleteBody, Timeout
 from rawdl.loop import READ, WRITE, Loop, Timer
 from rawdl.pool import Key, Pool, Slot
 from rawdl.proto.events import BodyComplete, DataReceived, HeadReceived
-from rawdl.proto.framing import UntilClose
+from rawdl.proto.framing import Framing, UntilClose
 from rawdl.proto.http11 import Exchange, HeadWriter
 from rawdl.proto.progress import Progress, ProgressUpdate
 from rawdl.proto.timeouts import Deadlines, Phase
@@ -44,20 +43,21 @@ _REFUSED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno
 Step = Callable[[], "Step | None"]
 
 
-@dataclass(slots=True, kw_only=True)
 class Engines:
     """What all downloads of a client share."""
 
-    loop: Loop
-    pool: Pool
-    dialer: Dialer
-    writer: HeadWriter = field(default_factory=HeadWriter)
-    pipe: Pipe | None = None
-    live: set[DownloadTask] = field(default_factory=set)  # not settled
+    __slots__ = ("dialer", "live", "loop", "pipe", "pool", "writer")
+
+    def __init__(self, loop: Loop, pool: Pool, dialer: Dialer) -> None:
+        self.loop = loop
+        self.pool = pool
+        self.dialer = dialer
+        self.writer = HeadWriter()
+        self.pipe: Pipe | None = None  # once there is something to splice
+        self.live: set[DownloadTask] = set()  # the tasks that are not settled
 
 
-@dataclass(slots=True, kw_only=True)
-class Job:
+class Job(NamedTuple):
     """What one download is to do."""
 
     request: Request
@@ -78,7 +78,8 @@ class Download:
         "_deadlines",
         "_dial",
         "_exchange",
-        "_head",
+        "_framing",
+        "_headers",
         "_job",
         "_marks",
         "_over",
@@ -100,7 +101,8 @@ class Download:
         self._dial: Dial | None = None
         self._connection: Connection | None = None
         self._exchange: Exchange | None = None
-        self._head: HeadReceived | None = None
+        self._framing: Framing | None = None
+        self._headers: HeadersReceived | None = None
         self._progress: Progress | None = None
         self._deadlines: Deadlines | None = None
         self._timer: Timer | None = None
@@ -258,7 +260,7 @@ class Download:
                 return self._finish
             if self._over:
                 return None
-        if self._head is None:
+        if self._headers is None:
             return self._receive_head
         self._enter(Phase.IDLE)
         if exchange.received:
@@ -268,17 +270,18 @@ class Download:
     def _head_received(self, head: HeadReceived) -> None:
         """Tell that the head is there, before any of the body."""
         now, url = self._shared.loop.now, self._task.url
-        self._head = head
+        self._framing = head.framing
+        self._headers = HeadersReceived(head.header, head.status_code, head.reason, head.http_version, url)
         self._progress = Progress(now, head.framing.length, self._job.progress_interval)
         self._task.enter(TaskState.RECEIVING)
+        assert self._connection is not None and self._deadlines is not None
         self._deadlines.leave()
-        assert self._connection is not None
         self._splicing = (
             self._connection.splice_source() is not None
             and self._job.sink.splice_target() is not None
             and Pipe.supported()
         )
-        self._task.dispatch_headers(HeadersReceived(head.header, head.status_code, head.reason, head.http_version, url))
+        self._task.dispatch_headers(self._headers)
         if self._job.fail_on_status and head.status_code >= 400 and not self._over:
             raise status_error(head.status_code, url)
 
@@ -459,16 +462,14 @@ class Download:
         self._connection = self._exchange = None
 
     def _result(self) -> DownloadResult:
-        assert self._head is not None and self._progress is not None
+        assert self._headers is not None and self._progress is not None
         self._marks.received = self._progress.written
         return DownloadResult(
             temp_file_path=None if self._job.file_path is not None else self._job.sink.path,
             file_path=self._job.file_path,
-            status_code=self._head.status_code,
-            header=self._head.header,
+            head=self._headers,
             data_length=self._progress.written,
-            url=self._task.url,
-            length_known=not isinstance(self._head.framing, UntilClose),
+            length_known=not isinstance(self._framing, UntilClose),
             marks=self._marks,
         )
 
@@ -515,7 +516,7 @@ class Download:
         elif self._dial is not None:
             detail = self._dial.describe()
         elif phase is Phase.IDLE:
-            length = self._head.framing.length if self._head else None
+            length = self._framing.length if self._framing else None
             detail = f"no data after {self._written()} of {'unknown' if length is None else length} bytes of the body"
         else:
             peer = self._connection.peer if self._connection else "the server"

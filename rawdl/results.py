@@ -1,18 +1,17 @@
-"""What listeners and callers get: the header event, the result, and its profile."""
+"""What listeners and callers get: the header event and the result."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, NamedTuple
 
 from rawdl.errors import DownloadError, StatusError
 
 if TYPE_CHECKING:
+    from rawdl.profile import Profile
     from rawdl.proto.messages import Headers
 
 
-@dataclass(frozen=True, slots=True)
-class HeadersReceived:
+class HeadersReceived(NamedTuple):
     """The head of the final response, seen before any of its body."""
 
     header: Headers
@@ -65,99 +64,7 @@ class Marks:
         self.reused = False
         self.sent = self.received = 0
 
-    def profile(self) -> Profile:
-        """Turn them into wall-clock milliseconds."""
-        fetch = self.queue_end
 
-        def ms(mark: float) -> int:
-            return round((mark + self.offset) * 1000) if mark else 0
-
-        # Nothing was looked up or connected on a reused connection: those moments are that of the fetch.
-        lookup_start, lookup_end = self.lookup_start or fetch, self.lookup_end or fetch
-        connect_start = max(self.connect_start or fetch, lookup_end)
-        seconds = self.response_end - self.response_start
-        return Profile(
-            invoke_start=ms(self.queue_start),
-            queue_start=ms(self.queue_start),
-            queue_end=ms(fetch),
-            fetch_start=ms(fetch),
-            domain_look_up_start=ms(lookup_start),
-            domain_look_up_end=ms(lookup_end),
-            connect_start=ms(connect_start),
-            connect_end=ms(max(self.connect_end, connect_start)),
-            ssl_connection_start=ms(self.tls_start),
-            ssl_connection_end=ms(self.tls_end),
-            request_start=ms(self.request_start),
-            request_end=ms(self.request_end),
-            response_start=ms(self.response_start),
-            response_end=ms(self.response_end),
-            peer_ip=self.peer[0],
-            port=self.peer[1],
-            socket_reused=self.reused,
-            send_bytes_count=self.sent,
-            received_bytes_count=self.received,
-            throughput_kbps=round(self.received * 8 / 1000 / seconds) if seconds > 0 else 0,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """When what happened: wall-clock milliseconds, 0 for what did not happen or cannot be measured.
-
-    fetch_start ≤ domain_look_up ≤ connect ≤ request ≤ response; ``connect_end`` includes TLS.  On a reused connection
-    look-up and connect equal ``fetch_start``.  The byte counts are the request and the response head with the payload.
-    """
-
-    invoke_start: int = 0
-    queue_start: int = 0
-    queue_end: int = 0
-    fetch_start: int = 0
-    redirect_start: int = 0
-    redirect_end: int = 0
-    domain_look_up_start: int = 0
-    domain_look_up_end: int = 0
-    connect_start: int = 0
-    connect_end: int = 0
-    ssl_connection_start: int = 0
-    ssl_connection_end: int = 0
-    request_start: int = 0
-    request_end: int = 0
-    response_start: int = 0
-    response_end: int = 0
-    rtt: int = 0
-    estimate_nettype: int = 0
-    http_rtt_estimate: int = 0
-    transport_rtt_estimate: int = 0
-    downstream_throughput_kbps_estimate: int = 0
-    throughput_kbps: int = 0
-    protocol: str = "http1.1"
-    peer_ip: str = ""
-    port: int = 0
-    socket_reused: bool = False
-    send_bytes_count: int = 0
-    received_bytes_count: int = 0
-    using_high_performance_mode: bool = False
-
-    def to_dict(self) -> dict[str, object]:
-        """Return WeChat's spelling, slips of the pen included."""
-        return {_wechat_name(field.name): getattr(self, field.name) for field in fields(self)}
-
-
-_ODD_NAMES: Final = {
-    "ssl_connection_start": "SSLconnectionStart",
-    "ssl_connection_end": "SSLconnectionEnd",
-    "estimate_nettype": "estimate_nettype",
-    "peer_ip": "peerIP",
-    "received_bytes_count": "receivedBytedCount",
-}
-
-
-def _wechat_name(name: str) -> str:
-    first, *rest = name.split("_")
-    return _ODD_NAMES.get(name) or first + "".join(word.capitalize() for word in rest)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadResult:
     """A download that ended as the server meant it to, whatever the status.
 
@@ -168,18 +75,43 @@ class DownloadResult:
     tell a truncated one.
     """
 
-    temp_file_path: str | None
-    file_path: str | None
-    status_code: int
-    header: Headers
-    data_length: int
-    url: str
-    length_known: bool
-    marks: Marks
-    err_msg: str = "downloadFile:ok"
-    redirects: tuple[str, ...] = ()
-    attempts: tuple[DownloadError, ...] = ()
-    resumed_from: int = 0
+    __slots__ = (
+        "attempts",
+        "data_length",
+        "err_msg",
+        "file_path",
+        "header",
+        "length_known",
+        "marks",
+        "redirects",
+        "resumed_from",
+        "status_code",
+        "temp_file_path",
+        "url",
+    )
+
+    def __init__(
+        self,
+        *,
+        temp_file_path: str | None,
+        file_path: str | None,
+        head: HeadersReceived,
+        data_length: int,
+        length_known: bool,
+        marks: Marks,
+    ) -> None:
+        self.temp_file_path = temp_file_path
+        self.file_path = file_path
+        self.status_code = head.status_code
+        self.err_msg = "downloadFile:ok"
+        self.header = head.header
+        self.data_length = data_length
+        self.url = head.url
+        self.redirects: tuple[str, ...] = ()
+        self.attempts: tuple[DownloadError, ...] = ()
+        self.resumed_from = 0
+        self.length_known = length_known
+        self.marks = marks
 
     @property
     def cookies(self) -> tuple[str, ...]:
@@ -194,13 +126,19 @@ class DownloadResult:
     @property
     def profile(self) -> Profile:
         """When what happened, in WeChat's terms."""
-        return self.marks.profile()
+        from rawdl.profile import profile_of
+
+        return profile_of(self.marks)
 
     def raise_for_status(self) -> DownloadResult:
         """Raise StatusError for a 4xx or 5xx; else return this."""
         if self.status_code >= 400:
             raise status_error(self.status_code, self.url)
         return self
+
+    def __repr__(self) -> str:
+        where = self.file_path or self.temp_file_path or "a sink"
+        return f"<DownloadResult {self.status_code} {self.url} to {where}, {self.data_length} bytes>"
 
     def to_dict(self) -> dict[str, object]:
         """Return Taro's spelling, ready for ``json.dumps``."""

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rawdl.proto.framing import CloseReason, Framing
 from rawdl.proto.messages import Headers
 
 
-@dataclass(frozen=True, slots=True)
-class InformationalReceived:
+class InformationalReceived(NamedTuple):
     """An interim (1xx) response head was read; the final one is still to come (RFC 9110 15.2)."""
 
     status_code: int
     header: Headers
 
 
-@dataclass(frozen=True, slots=True)
-class HeadReceived:
+class HeadReceived(NamedTuple):
     """The final response head was read, before any of its body.
 
     ``framing.length`` is the number of body bytes, or None where the head does not tell.
@@ -30,15 +28,13 @@ class HeadReceived:
     framing: Framing
 
 
-@dataclass(frozen=True, slots=True)
-class DataReceived:
+class DataReceived(NamedTuple):
     """Payload of the body, transfer coding removed.  ``data`` is valid until the next call into the exchange."""
 
     data: memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class BodyComplete:
+class BodyComplete(NamedTuple):
     """The body has ended where its framing says that it ends.
 
     ``length`` is its number of bytes; ``surplus`` counts what has come behind it, which is never read as a response.

@@ -8,7 +8,6 @@ The patterns are compiled by ``re`` on first use, not on import: most downloads 
 are evaluated at once here, which makes the named tuples cheaper to import than text annotations would.
 """
 
-import binascii
 import re
 from typing import NamedTuple
 
@@ -342,6 +341,8 @@ def _bare_item(value: str, position: int) -> tuple[bytes | None, int]:
         percent_decoded(item[2:-1]).decode("utf-8")  # UnicodeDecodeError is a ValueError (RFC 9651 4.2.10)
     if not item.startswith(":"):
         return None, end
+    import binascii
+
     body = item[1:-1]
     return binascii.a2b_base64(body + "=" * (-len(body) % 4)), end
 

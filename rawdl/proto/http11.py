@@ -401,4 +401,3 @@ _HEAD_END: Final = re.compile(rb"\n\r?\n")
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 5.6.2
 _NAME: Final = re.compile(_TOKEN)
 _WELL_NAMED: Final = re.compile(rb"[^\n]*\n(?:%b:[^\n]*\n|[ \t][^\n]*\n)*\r?\n" % _TOKEN)
-

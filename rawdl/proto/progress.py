@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import exp
-from typing import Final
+from typing import Final, NamedTuple
 
 # The time constant of the speed: what came this long ago counts for 1/e.  Long enough to be read, short enough for a
 # stall to show within seconds.
@@ -15,8 +14,7 @@ _WARM_UP: Final = 0.01
 _STALLED: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class ProgressUpdate:
+class ProgressUpdate(NamedTuple):
     """How far a download is.  Both counts are bytes of the body as it comes over the wire, transfer coding removed.
 
     ``progress`` is an int in 0..100, rounded down: 100 means that the last byte has arrived.  While the length is
