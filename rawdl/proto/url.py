@@ -11,7 +11,6 @@ import re
 from typing import NamedTuple
 
 from rawdl.errors import InvalidURL
-from rawdl.proto.fields import escape, percent_decoded
 
 __all__ = ["URL", "Origin"]
 
@@ -135,6 +134,8 @@ class URL:
         It is what a file name can be made of, by `safe_filename`: it may hold anything, a slash included.  Octets that
         are not UTF-8 become U+FFFD.
         """
+        from rawdl.proto.fields import percent_decoded
+
         return percent_decoded(self.path[self.path.rfind("/") + 1 :]).decode("utf-8", "replace")
 
     @property
@@ -294,4 +295,6 @@ def _invalid(what: str) -> InvalidURL:
 
 
 def _quoted(text: str) -> str:
+    from rawdl.proto.fields import escape
+
     return f"'{escape(text[:80])}'" + ("…" if len(text) > 80 else "")
