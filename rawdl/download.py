@@ -74,6 +74,7 @@ class Download:
     """Carry one job out, and tell its task."""
 
     __slots__ = (
+        "_absent",
         "_connection",
         "_deadlines",
         "_dial",
@@ -108,6 +109,7 @@ class Download:
         self._timer: Timer | None = None
         self._step: Step | None = None
         self._splicing = False
+        self._absent = 0.0  # of the loop, when the idle gap began
         self._over = False
         shared.live.add(task)
 
@@ -176,6 +178,8 @@ class Download:
         marks.peer = self._connection.address[1][:2]
         marks.request_start = now
         marks.sent = len(self._exchange.data_to_send())
+        assert self._deadlines is not None
+        self._deadlines.enter(Phase.SEND, now)  # armed if it turns out that there is something to wait for
         return self._send
 
     def _send(self) -> Step | None:
@@ -190,7 +194,7 @@ class Download:
             if not connection.flush():
                 return self._send_later(connection)
         except ConnectionLost as exc:
-            return self._replace_stale(exc)
+            return self._last_words(connection, exchange, exc)
         connection.watch(READ, self._on_ready)
         self._marks.request_end = self._shared.loop.now
         self._enter(Phase.HEAD)
@@ -200,13 +204,26 @@ class Download:
     def _send_later(self, connection: Connection) -> Step | None:
         """Wait until more can be sent, or until the server answers what it has of the request (RFC 9112 9.5)."""
         connection.watch(READ | WRITE, self._on_ready)
-        if self._step != self._send:
-            self._step = self._send
-            self._enter(Phase.SEND)
+        self._arm()
         following = self._receive_head()
-        if following is not None:
+        if following == self._receive_head:
+            return None  # an interim response, or a part of one: the request still wants to be sent
+        if following is not None and not connection.closed:
             connection.watch(READ, self._on_ready)
         return following
+
+    def _last_words(self, connection: Connection, exchange: Exchange, lost: ConnectionLost) -> Step | None:
+        """Read what the server said before it broke the connection over which the request was being sent."""
+        buffer = self._shared.loop.buffer
+        try:
+            n = connection.recv_into(buffer)
+        except ConnectionLost:
+            n = None
+        if not n:
+            return self._replace_stale(lost)
+        exchange.receive_data(buffer[:n])
+        self._marks.response_start = self._shared.loop.now
+        return self._take_events()
 
     # Receiving the response
 
@@ -262,6 +279,7 @@ class Download:
                 return None
         if self._headers is None:
             return self._receive_head
+        self._absent = self._shared.loop.absent
         self._enter(Phase.IDLE)
         if exchange.received:
             self._note_progress()
@@ -371,6 +389,7 @@ class Download:
         """Count what has arrived, and tell it if that is due."""
         assert self._progress is not None and self._exchange is not None and self._deadlines is not None
         now = self._shared.loop.now
+        self._absent = self._shared.loop.absent
         self._deadlines.enter(Phase.IDLE, now)
         if self._progress.advance(now, self._exchange.received) and self._task.has_progress_listeners:
             self._task.dispatch_progress(self._progress.snapshot(now))
@@ -453,7 +472,11 @@ class Download:
 
     def _part_with_connection(self, error: DownloadError | None) -> None:
         connection, exchange = self._connection, self._exchange
-        if connection is not None and exchange is not None and error is None and not exchange.close_reasons:
+        if connection is None or exchange is None or error is not None:
+            reusable = False
+        else:
+            reusable = not exchange.close_reasons and not connection.pending()
+        if connection is not None and reusable:
             self._shared.pool.give(self._job.key, connection)
         elif connection is not None and error is None:
             connection.close()
@@ -502,7 +525,13 @@ class Download:
     def _check_time(self) -> None:
         assert self._deadlines is not None
         self._timer = None
-        phase = self._deadlines.expired(self._shared.loop.now)
+        loop = self._shared.loop
+        phase = self._deadlines.expired(loop.now)
+        if phase is Phase.IDLE and loop.absent > self._absent:
+            # Idle is time in which we looked and nothing came: that in a slow listener, of whatever task, is not.
+            self._deadlines.postpone(loop.absent - self._absent)
+            self._absent = loop.absent
+            phase = self._deadlines.expired(loop.now)
         if phase is None:
             self._arm()
         else:

@@ -66,6 +66,7 @@ class Driver:
         """
         was_busy, self._busy = self._busy, False
         self._callbacks += 1
+        began = self.loop.time()
         try:
             callback(*args)
         except (KeyboardInterrupt, SystemExit) as exc:
@@ -75,6 +76,7 @@ class Driver:
 
             logging.getLogger("rawdl").exception("a callback of a download raised: %r", callback)
         finally:
+            self.loop.back_from(began)
             self._callbacks -= 1
             self._busy = was_busy
 

@@ -1,7 +1,9 @@
 """The event loop: readiness callbacks, timers, and a wake-up that works from any thread.  It knows no HTTP.
 
-A turn reads the clock once, after the wait, and hands that ``now`` down: what is ready is served first, then the timers
-that are due, then what was handed over.  What any of them schedules runs in the next turn.
+A turn reads the clock once, after the wait, and hands that ``now`` down; only other people's code, which may take any
+time, makes it look again.  What is ready is served first, then what was handed over, then the timers that are due: so
+nothing that came in time is taken for late, however late the loop looks.  What any of them schedules runs in the next
+turn.
 """
 
 from __future__ import annotations
@@ -92,6 +94,7 @@ class Loop:
         self.register(self._wake_in.fileno(), READ, self._on_wake)
         self.now = self._clock()
         self.turns = 0
+        self.absent = 0.0  # seconds in all that went by in other people's code, when nobody looked
         self.closed = False
         self._buffer_size = buffer_size
 
@@ -185,6 +188,11 @@ class Loop:
         """Read the clock."""
         return self._clock()
 
+    def back_from(self, began: float) -> None:
+        """Take note that other people's code ran from ``began`` until now."""
+        self.now = self._clock()
+        self.absent += self.now - began
+
     def wall_offset(self) -> float:
         """Return what to add to a time of this clock for POSIX seconds, as of now."""
         return time.time() - self._clock()
@@ -200,6 +208,7 @@ class Loop:
             # A callback that ran before may have closed this one, or closed it and opened another with its number.
             if self._watches.get(watch.fd) is watch:
                 watch.callback(mask)
+        self.run_handed()
         while self._timers and self._timers[0].when <= now:
             timer = heapq.heappop(self._timers)
             if timer.callback is None:
@@ -207,7 +216,6 @@ class Loop:
             else:
                 callback, timer.callback = timer.callback, None
                 callback()
-        self.run_handed()
         for _ in range(soon):
             if self.closed:
                 return

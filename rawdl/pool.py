@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rawdl.connection import Connection
+from rawdl.errors import ConnectionLost
 from rawdl.loop import READ, Loop, Timer
 from rawdl.proto.url import Origin
 
@@ -44,6 +45,14 @@ class Slot:
         self.held = False
 
 
+class _Idle(NamedTuple):
+    """An idle connection, until when it is kept, and the turn in which it became idle."""
+
+    until: float
+    connection: Connection
+    turn: int
+
+
 class _Host:
     """One key's queue, slots and idle connections; it goes when all three are empty."""
 
@@ -53,7 +62,7 @@ class _Host:
         self.offered = 0  # the number under which it is among the eligible
         self.waiting: deque[Slot] = deque()
         self.held = 0
-        self.idle: list[tuple[float, Connection]] = []
+        self.idle: list[_Idle] = []
 
 
 class Pool:
@@ -140,17 +149,20 @@ class Pool:
     def take(self, key: Key) -> Connection | None:
         """Return the idle connection that was used last, if there is one."""
         host = self._hosts.get(key)
-        if host is None or not host.idle:
-            return None
-        self._idle -= 1
-        return host.idle.pop()[1]
+        while host is not None and host.idle:
+            idle = host.idle.pop()
+            self._idle -= 1
+            if idle.turn < self._loop.turns or _is_silent(idle.connection, self._loop.buffer):
+                return idle.connection
+            idle.connection.close()
+        return None
 
     def give(self, key: Key, connection: Connection) -> None:
         """Keep a connection whose exchange is complete and left no reason to close it."""
         now = self._loop.now
         # Nothing may arrive on it: whatever does is a close, or belongs to no request (RFC 9112 9.2).
         connection.watch(READ, lambda mask: self._discard(key, connection))
-        self._hosts[key].idle.append((now + _IDLE_SECONDS, connection))
+        self._hosts[key].idle.append(_Idle(now + _IDLE_SECONDS, connection, self._loop.turns))
         self._idle += 1
         if self._idle > _MAX_IDLE:
             self._close_oldest()
@@ -159,23 +171,25 @@ class Pool:
 
     def _discard(self, key: Key, connection: Connection) -> None:
         host = self._hosts[key]
-        host.idle = [entry for entry in host.idle if entry[1] is not connection]
+        host.idle = [idle for idle in host.idle if idle.connection is not connection]
         self._idle -= 1
         connection.close()
         self._offer(key, host)
 
     def _close_oldest(self) -> None:
-        key = min((key for key, host in self._hosts.items() if host.idle), key=lambda key: self._hosts[key].idle[0][0])
-        self._discard(key, self._hosts[key].idle[0][1])
+        key = min(
+            (key for key, host in self._hosts.items() if host.idle), key=lambda key: self._hosts[key].idle[0].until
+        )
+        self._discard(key, self._hosts[key].idle[0].connection)
 
     def _expire(self) -> None:
         self._expiry = None
         now = self._loop.now
         for key, host in list(self._hosts.items()):
-            for when, connection in list(host.idle):
-                if when <= now:
-                    self._discard(key, connection)
-        due = [host.idle[0][0] for host in self._hosts.values() if host.idle]
+            for idle in list(host.idle):
+                if idle.until <= now:
+                    self._discard(key, idle.connection)
+        due = [host.idle[0].until for host in self._hosts.values() if host.idle]
         if due:
             self._expiry = self._loop.call_at(min(due), self._expire)
 
@@ -190,9 +204,17 @@ class Pool:
             self._expiry.cancel()
             self._expiry = None
         for key, host in list(self._hosts.items()):
-            for _, connection in list(host.idle):
-                self._discard(key, connection)
+            for idle in list(host.idle):
+                self._discard(key, idle.connection)
 
     def __repr__(self) -> str:
         waiting = sum(len(host.waiting) for host in self._hosts.values())
         return f"<Pool {self._held} in use, {self._idle} idle, {waiting} waiting>"
+
+
+def _is_silent(connection: Connection, buffer: memoryview) -> bool:
+    """Look whether nothing has come on a connection since its last response: no turn has looked yet."""
+    try:
+        return connection.recv_into(buffer[:1]) is None
+    except ConnectionLost:
+        return False

@@ -163,8 +163,8 @@ class TLSConnection(Connection):
         return True
 
     def pending(self) -> bool:
-        """Whether bytes have been read from the socket, or decrypted, that nobody has asked for yet."""
-        return bool(self._incoming.pending or self._ssl.pending() or self._failure)
+        """Whether something was read from the socket that nobody has asked for yet: bytes, their end, a failure."""
+        return bool(self._incoming.pending or self._ssl.pending() or self.clean_eof or self._failure)
 
     def splice_source(self) -> int | None:
         """Return None: the kernel cannot read this stream."""
