@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 async def wait(task: DownloadTask, driver: Driver) -> DownloadResult:
     """Return the task's result or raise its error; a cancellation aborts it."""
     driver.check_process()
+    if task.done():
+        return task.result()
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
 

@@ -63,7 +63,6 @@ class Client:
         clock: Callable[[], float] | None = None,
         socket_factory: SocketFactory | None = None,
     ) -> None:
-        self._closed = True  # until there is something to close
         self._timeouts = _instance("timeouts", timeouts or Timeouts(), Timeouts)
         self._limits = _instance("limits", limits or Limits(), Limits)
         self._tls = tls
@@ -71,9 +70,9 @@ class Client:
         concurrent = _count("max_concurrent", max_concurrent, 1)
         per_host = _count("max_per_host", max_per_host, 1)
         size = _count("buffer_size", buffer_size, _SMALLEST_BUFFER)
+        self._resolver = _resolver(resolver)
         self._loop = loop = Loop(selector=selector, clock=clock, buffer_size=size)
         self._driver = Driver(loop, self)
-        self._resolver = _resolver(resolver)
         self._shared = Engines(
             loop=loop,
             pool=Pool(loop, max_concurrent=concurrent, max_per_host=per_host),
@@ -235,10 +234,9 @@ class Client:
 
         Inside a callback it takes effect after the dispatch.
         """
-        if self._closed:
-            return
-        self._closed = True
-        self._driver.hand(lambda: self._loop.call_soon(self._wind_up))
+        if not self._closed:
+            self._closed = self._driver.closing = True
+            self._driver.hand(lambda: self._loop.call_soon(self._wind_up))
         self._driver.see_closed()
 
     def _wind_up(self) -> None:
@@ -272,10 +270,14 @@ class Client:
 
     def __del__(self) -> None:
         # Never closed: nobody is left who would want to hear of it, but the sockets are not to wait for the collector.
-        if self._closed or self._driver.forked:
+        loop = getattr(self, "_loop", None)  # none if a wrong argument kept it from being made
+        if loop is None or loop.closed:
             return
         self._closed = True
         with suppress(Exception):
+            if self._driver.forked:
+                self._loop.abandon()
+                return
             for task in list(self._shared.live):
                 task.abort()
             self._let_go()

@@ -45,17 +45,16 @@ SocketFactory = Callable[[int, int, int], Socket]
 
 
 class Connection:
-    """A connected, non-blocking TCP stream.
+    """A connected, non-blocking TCP stream, whose socket is registered with the loop already.
 
     `recv_into` and `send` return None where they would have to wait; `watch` says for what, and whom to tell.
     """
 
-    __slots__ = ("_watched", "address", "clean_eof", "closed", "exchanges", "fd", "loop", "sock")
+    __slots__ = ("address", "clean_eof", "closed", "exchanges", "fd", "loop", "sock")
 
-    def __init__(self, loop: Loop, sock: Socket, address: Address, *, watched: bool = False) -> None:
+    def __init__(self, loop: Loop, sock: Socket, address: Address) -> None:
         self.loop = loop
         self.sock = sock
-        self._watched = watched
         self.fd = sock.fileno()
         self.address = address
         self.closed = False
@@ -69,12 +68,8 @@ class Connection:
 
     def watch(self, events: int, callback: Callable[[int], None]) -> None:
         """Call back whenever one of ``events`` is ready."""
-        if self._watched:
-            self.loop.redirect(self.fd, callback)
-            self.loop.modify(self.fd, events)
-        else:
-            self.loop.register(self.fd, events, callback)
-            self._watched = True
+        self.loop.redirect(self.fd, callback)
+        self.loop.modify(self.fd, events)
 
     def recv_into(self, buffer: memoryview) -> int | None:
         """Read what is there, up to the buffer's size; 0 is the end of the stream."""
@@ -119,8 +114,7 @@ class Connection:
         if self.closed:
             return
         self.closed = True
-        if self._watched:
-            self.loop.unregister(self.fd)
+        self.loop.unregister(self.fd)
         self.sock.close()
 
     def __repr__(self) -> str:
@@ -292,8 +286,7 @@ class Dial:
             if code and code not in _IN_PROGRESS:
                 sock.close()
                 return code
-            fd = sock.fileno()
-            self._dialer.loop.register(fd, WRITE, lambda mask: self._decided(fd))
+            fd = self._dialer.loop.register(sock, WRITE, lambda mask: self._decided(fd))
         except OSError as exc:
             sock.close()
             return exc.errno or errno.EIO
@@ -311,7 +304,7 @@ class Dial:
             return
         del self._attempts[fd]
         self._stop_racing()
-        self._connected(Connection(self._dialer.loop, sock, address, watched=True))
+        self._connected(Connection(self._dialer.loop, sock, address))
 
     def _drop(self, fd: int) -> None:
         sock, _ = self._attempts.pop(fd)

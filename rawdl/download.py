@@ -424,10 +424,13 @@ class Download:
                 self._step = following
         except DownloadError as exc:
             self._end(exc)
-        except Exception as exc:  # no road leads here but a bug or a lack of memory; the task must end all the same
+        except BaseException as exc:
+            # Only a bug, a lack of memory or a KeyboardInterrupt between two lines: the task must end all the same.
             error = DownloadError(f"unexpected {type(exc).__name__}: {exc}")
             error.__cause__ = exc
             self._end(error)
+            if not isinstance(exc, Exception):
+                raise
 
     def _end(self, error: DownloadError | None) -> None:
         """End the download: every road leads here, once."""

@@ -31,6 +31,7 @@ class Driver:
         self._waiting = 0
         self._thread: Thread | None = None
         self._stopping = False
+        self.closing = False  # the client was closed, and its loop is to be
         self._exposed = False  # somebody waits on fileno() with a loop of his own
         self._pid = os.getpid()
         self._interrupt: BaseException | None = None
@@ -52,10 +53,12 @@ class Driver:
             self._busy = True
             try:
                 action()
+                if not self._callbacks:  # on the other event loop, between two of our turns
+                    self._finish_closing()
             finally:
                 self._busy = False
             if not self._callbacks and self.loop.has_callbacks:
-                self.loop.wake()  # the other event loop, between two of our turns
+                self.loop.wake()
         else:
             self.loop.call_soon_threadsafe(action)
 
@@ -114,6 +117,9 @@ class Driver:
 
     def _turn(self, timeout: float | None) -> None:
         self.loop.step(timeout)
+        self._raise_interrupt()
+
+    def _raise_interrupt(self) -> None:
         interrupt, self._interrupt = self._interrupt, None
         if interrupt is not None:
             raise interrupt
@@ -177,6 +183,7 @@ class Driver:
     def _end(self) -> None:
         """Let go of the wheel; what was handed over meanwhile must not be left lying."""
         while True:
+            self._finish_closing()
             self._busy = self._driving = False
             self._owner = 0
             self._wheel.release()
@@ -223,13 +230,16 @@ class Driver:
             thread.join()
 
     def see_closed(self) -> None:
-        """See to it that the loop is driven until it has closed; inside a callback, whoever drives will."""
+        """Return when the loop has closed; inside a callback at once, since whoever drives will see to it."""
         if not self.is_mine:
             self.wait(lambda: self.loop.closed, None, "close()")
             self.stop()
-        elif not self._callbacks:
-            while not self.loop.closed:
-                self.turn()
+            self._raise_interrupt()
+
+    def _finish_closing(self) -> None:
+        """Drive to the end a client that was closed meanwhile: nobody else will."""
+        while self.closing and not self.loop.closed:
+            self.loop.step(0)
 
     # Another loop's thread
 

@@ -36,13 +36,22 @@ class Selector(Protocol):
     def close(self) -> None: ...
 
 
+class Closable(Protocol):
+    """A socket, as far as the loop knows one."""
+
+    def close(self) -> None: ...
+
+    def fileno(self) -> int: ...
+
+
 class Watch:
-    """One registered descriptor: ``callback(mask)`` is called when one of ``events`` is ready."""
+    """One registered socket: ``callback(mask)`` is called when one of ``events`` is ready."""
 
-    __slots__ = ("callback", "events", "fd")
+    __slots__ = ("callback", "events", "fd", "sock")
 
-    def __init__(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
-        self.fd = fd
+    def __init__(self, sock: Closable, events: int, callback: Callable[[int], None]) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
         self.events = events
         self.callback = callback
 
@@ -91,7 +100,7 @@ class Loop:
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
-        self.register(self._wake_in.fileno(), READ, self._on_wake)
+        self.register(self._wake_in, READ, self._on_wake)
         self.now = self._clock()
         self.turns = 0
         self.absent = 0.0  # seconds in all that went by in other people's code, when nobody looked
@@ -110,11 +119,15 @@ class Loop:
 
     # Descriptors
 
-    def register(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
-        """Call ``callback(mask)`` whenever one of ``events`` (READ | WRITE) is ready, until `unregister`."""
-        watch = Watch(fd, events, callback)
-        self._selector.register(fd, events, watch)
-        self._watches[fd] = watch
+    def register(self, sock: Closable, events: int, callback: Callable[[int], None]) -> int:
+        """Call ``callback(mask)`` whenever one of ``events`` (READ | WRITE) is ready, until `unregister`.
+
+        Return the descriptor, by which the socket is known here from now on.
+        """
+        watch = Watch(sock, events, callback)
+        self._selector.register(watch.fd, events, watch)
+        self._watches[watch.fd] = watch
+        return watch.fd
 
     def modify(self, fd: int, events: int) -> None:
         """Wait for other events on a registered descriptor."""
@@ -263,6 +276,18 @@ class Loop:
         self._watches.clear()
         self._timers.clear()
         self._ready.clear()
+
+    def abandon(self) -> None:
+        """Close this process's copies of the descriptors after a fork, and nothing else.
+
+        They are not unregistered: the selector is the parent's as well.
+        """
+        self.closed = True
+        for watch in self._watches.values():
+            watch.sock.close()
+        self._watches.clear()
+        self._wake_out.close()
+        self._selector.close()
 
     def __repr__(self) -> str:
         return f"<Loop {len(self._watches)} watched, {len(self._timers)} timers, {len(self._ready)} pending>"

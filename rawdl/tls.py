@@ -62,7 +62,7 @@ class TLSConnection(Connection):
     __slots__ = ("_failure", "_incoming", "_outgoing", "_ssl", "_unsent")
 
     def __init__(self, plain: Connection, context: ssl.SSLContext, host: str) -> None:
-        super().__init__(plain.loop, plain.sock, plain.address, watched=True)
+        super().__init__(plain.loop, plain.sock, plain.address)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         # A name is verified, and sent, without its root dot (RFC 6066 3).
