@@ -11,8 +11,8 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rawdl.connection import Dialer, SocketFactory
-from rawdl.download import Download, Engines, Job, Refusal
 from rawdl.driver import Driver
+from rawdl.engine import Download, Job, Refusal, Shared
 from rawdl.errors import DownloadError, TLSError
 from rawdl.loop import Loop, Selector
 from rawdl.partfile import Destinations, PartFile
@@ -34,6 +34,8 @@ _T = TypeVar("_T")
 
 # The least that still lets a TLS record's worth of work be done per call, for those who count their kilobytes.
 _SMALLEST_BUFFER: Final = 4096
+# An abort is told in the turn after it, and what its callbacks set off in the next; this is for ever, to a program.
+_WIND_UP_TURNS: Final = 1000
 _SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,16}$")
 
 
@@ -63,9 +65,12 @@ class Client:
         clock: Callable[[], float] | None = None,
         socket_factory: SocketFactory | None = None,
     ) -> None:
-        self._timeouts = _instance("timeouts", timeouts or Timeouts(), Timeouts)
-        self._limits = _instance("limits", limits or Limits(), Limits)
-        self._tls = tls
+        self._timeouts = Timeouts() if timeouts is None else _instance("timeouts", timeouts, Timeouts)
+        self._limits = Limits() if limits is None else _instance("limits", limits, Limits)
+        self._tls = _tls_settings(tls)
+        for name, function in (("clock", clock), ("socket_factory", socket_factory)):
+            if function is not None:
+                check_callback(name, function)
         self._context: SSLContext | None = None
         concurrent = _count("max_concurrent", max_concurrent, 1)
         per_host = _count("max_per_host", max_per_host, 1)
@@ -73,7 +78,7 @@ class Client:
         self._resolver = _resolver(resolver)
         self._loop = loop = Loop(selector=selector, clock=clock, buffer_size=size)
         self._driver = Driver(loop, self)
-        self._shared = Engines(
+        self._shared = Shared(
             loop=loop,
             pool=Pool(loop, max_concurrent=concurrent, max_per_host=per_host),
             dialer=Dialer(loop, self._resolver, socket_factory),
@@ -120,11 +125,15 @@ class Client:
             raise TypeError(f"progress_interval is a number of seconds, not {progress_interval!r}")
         if not isfinite(progress_interval) or progress_interval < 0:
             raise ValueError(f"progress_interval must be finite and not negative, as {progress_interval!r} is")
+        if not isinstance(fail_on_status, bool):
+            raise TypeError(f"fail_on_status is True or False, not {fail_on_status!r}")
         times = self._chosen_timeouts(timeout, timeouts)
         bounds = self._limits if limits is None else _instance("limits", limits, Limits)
-        path, target = self._target(url or "", file_path, sink, directory)
+        path, target = self._target(file_path, sink, directory)
         try:
             parsed = URL.parse(url or "")
+            if target is None:
+                target = _temporary(parsed, directory)
             request = Request("GET", parsed, header)
             key = Key(parsed.origin, self._context_for(parsed))
         except DownloadError as exc:
@@ -160,12 +169,11 @@ class Client:
 
     def _target(
         self,
-        url: str,
         file_path: str | os.PathLike[str] | None,
         sink: object,
         directory: str | os.PathLike[str] | None,
-    ) -> tuple[str | None, Sink]:
-        """Return the path to report and the sink to write to."""
+    ) -> tuple[str | None, Sink | None]:
+        """Return the path to report, and the sink to write to unless that is to be a temporary file."""
         if (file_path is not None) + (sink is not None) + (directory is not None) > 1:
             raise ValueError("give one of file_path, sink and directory: each says where the bytes go")
         if sink is not None:
@@ -173,9 +181,9 @@ class Client:
         if file_path is not None:
             path = _path("file_path", file_path)
             return path, PartFile(path, self._destinations)
-        folder = None if directory is None else _path("directory", directory)
-        suffix = _SUFFIX.search(url.partition("?")[0].partition("#")[0])
-        return None, TemporaryFile(folder, suffix[0] if suffix else "")
+        if directory is not None:
+            _path("directory", directory)
+        return None, None
 
     def _context_for(self, url: URL) -> SSLContext | None:
         if url.scheme != "https":
@@ -236,15 +244,15 @@ class Client:
         """
         if not self._closed:
             self._closed = self._driver.closing = True
-            self._driver.hand(lambda: self._loop.call_soon(self._wind_up))
+            self._driver.hand(lambda: self._loop.call_soon(lambda: self._wind_up(_WIND_UP_TURNS)))
         self._driver.see_closed()
 
-    def _wind_up(self) -> None:
+    def _wind_up(self, turns: int) -> None:
         """Abort until nothing is live, a turn at a time, then let go of everything."""
         for task in list(self._shared.live):
             task.abort()
-        if self._shared.live or self._loop.has_callbacks:
-            self._loop.call_soon(self._wind_up)
+        if turns and (self._shared.live or self._loop.has_callbacks):
+            self._loop.call_soon(lambda: self._wind_up(turns - 1))
             return
         self._let_go()
 
@@ -322,6 +330,22 @@ def _resolver(given: Lookup | Resolver | None) -> Resolver:
     if callable(given):
         return ThreadResolver(given)
     raise TypeError(f"a resolver is a callable or has resolve(); {type(given).__name__} is neither")
+
+
+def _temporary(url: URL, directory: str | os.PathLike[str] | None) -> TemporaryFile:
+    suffix = _SUFFIX.search(url.last_segment)
+    return TemporaryFile(None if directory is None else os.path.abspath(directory), suffix[0] if suffix else "")
+
+
+def _tls_settings(given: TLS | SSLContext | None) -> TLS | SSLContext | None:
+    if given is not None:
+        from ssl import SSLContext
+
+        from rawdl.tls import TLS
+
+        if not isinstance(given, TLS | SSLContext):
+            raise TypeError(f"tls is a TLS or an ssl.SSLContext, not {type(given).__name__}")
+    return given
 
 
 def _path(name: str, given: str | os.PathLike[str]) -> str:

@@ -222,11 +222,13 @@ class Loop:
             if self._watches.get(watch.fd) is watch:
                 watch.callback(mask)
         self.run_handed()
+        due: list[Timer] = []
         while self._timers and self._timers[0].when <= now:
-            timer = heapq.heappop(self._timers)
+            due.append(heapq.heappop(self._timers))
+        for timer in due:
             if timer.callback is None:
                 self._cancelled -= 1
-            else:
+            elif not self.closed:
                 callback, timer.callback = timer.callback, None
                 callback()
         for _ in range(soon):
@@ -236,7 +238,7 @@ class Loop:
 
     def run_handed(self) -> None:
         """Run what other threads and signal handlers have handed over."""
-        while self._handed:
+        for _ in range(len(self._handed)):
             self._handed.popleft()()
 
     def _patience(self, timeout: float | None) -> float | None:

@@ -49,23 +49,25 @@ class Destinations:
 class PartFile(Sink):
     """Write ``path`` by way of its part."""
 
-    __slots__ = ("_destinations", "_fd", "_identity", "_mode", "_resolved", "part", "path")
+    __slots__ = ("_claimed", "_destinations", "_fd", "_final", "_identity", "_mode", "_part", "path")
 
     path: str
 
     def __init__(self, path: str, destinations: Destinations) -> None:
         self.path = path
-        self.part = part_name(path)
+        self._final = os.path.abspath(path)  # the current folder may be another when the task begins
+        self._part = part_name(self._final)
         self._destinations = destinations
-        self._resolved: str | None = None  # the claimed path, while it is claimed
+        self._claimed: str | None = None
         self._fd = -1
         self._identity: tuple[int, int] = (0, 0)
         self._mode: int | None = None  # of the file that will be replaced
 
     def open(self) -> None:
-        resolved = os.path.abspath(self.path)
-        self._destinations.claim(resolved)
-        self._resolved = resolved
+        folder, name = os.path.split(self._final)
+        place = os.path.join(os.path.realpath(folder), name)
+        self._destinations.claim(place)
+        self._claimed = place
         try:
             self._mode = self._replaced_mode()
             self._fd = self._create()
@@ -74,13 +76,15 @@ class PartFile(Sink):
             self.discard()
             if isinstance(exc, StorageError):
                 raise
-            raise storage_error("cannot create", self.part, exc) from exc
+            raise storage_error("cannot create", self._part, exc) from exc
         self._identity = (status.st_dev, status.st_ino)
 
     def _replaced_mode(self) -> int | None:
         """Look at what is there under the final name: a file's mode is kept, a folder or device is refused."""
+        if os.path.basename(self.path) in ("", os.curdir, os.pardir):
+            raise StorageError(f"{self.path} is the name of a folder", path=self.path, errno=errno.EISDIR)
         try:
-            status = os.lstat(self.path)
+            status = os.lstat(self._final)
         except FileNotFoundError:
             return None
         if stat.S_ISDIR(status.st_mode):
@@ -93,35 +97,35 @@ class PartFile(Sink):
 
     def _create(self) -> int:
         try:
-            return create(self.part)
+            return create(self._part)
         except FileExistsError:
-            if not stat.S_ISREG(os.lstat(self.part).st_mode):
-                raise StorageError(f"{self.part} is no regular file", path=self.part, errno=errno.EEXIST) from None
-        os.unlink(self.part)  # left behind by a download that was killed
-        return create(self.part)
+            if not stat.S_ISREG(os.lstat(self._part).st_mode):
+                raise StorageError(f"{self._part} is no regular file", path=self._part, errno=errno.EEXIST) from None
+        os.unlink(self._part)  # left behind by a download that was killed
+        return create(self._part)
 
     def write(self, data: memoryview) -> None:
-        write_all(self._fd, data, self.part)
+        write_all(self._fd, data, self._part)
 
     def splice_target(self) -> int | None:
         return self._fd
 
     def failed(self, exc: OSError) -> StorageError:
-        return storage_error("cannot write", self.part, exc)
+        return storage_error("cannot write", self._part, exc)
 
     def commit(self) -> None:
         """Give the part its mode and its name."""
         mode = 0o666 & ~self._destinations.umask() if self._mode is None else self._mode
         try:
             if mode != 0o600:  # a file system without modes may refuse; the download is whole all the same
-                _quietly(lambda: os.chmod(self._fd if os.chmod in os.supports_fd else self.part, mode))
+                _quietly(lambda: os.chmod(self._fd if os.chmod in os.supports_fd else self._part, mode))
             fd, self._fd = self._fd, -1
-            close(fd, self.part)
-            if not self._is_ours(self.part):
-                raise StorageError(f"{self.part} was replaced by somebody else", path=self.part)
-            os.replace(self.part, self.path)
+            close(fd, self._part)
+            if not self._is_ours(self._part):
+                raise StorageError(f"{self._part} was replaced by somebody else", path=self._part)
+            os.replace(self._part, self._final)
         except OSError as exc:
-            self._remove(self.part)
+            self._remove(self._part)
             if isinstance(exc, StorageError):
                 raise
             raise storage_error("cannot rename to", self.path, exc) from exc
@@ -129,13 +133,13 @@ class PartFile(Sink):
             self._release()
 
     def revoke(self) -> None:
-        self._remove(self.path)
+        self._remove(self._final)
 
     def discard(self) -> None:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             _quietly(lambda: os.close(fd))
-            self._remove(self.part)
+            self._remove(self._part)
         self._release()
 
     def _is_ours(self, path: str) -> bool:
@@ -151,9 +155,9 @@ class PartFile(Sink):
             remove(path)
 
     def _release(self) -> None:
-        if self._resolved is not None:
-            self._destinations.release(self._resolved)
-            self._resolved = None
+        if self._claimed is not None:
+            self._destinations.release(self._claimed)
+            self._claimed = None
 
 
 def part_name(path: str) -> str:

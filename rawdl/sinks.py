@@ -213,7 +213,11 @@ class TemporaryFile(Sink):
 
     def commit(self) -> None:
         fd, self._fd = self._fd, -1
-        close(fd, self.path)
+        try:
+            close(fd, self.path)
+        except StorageError:
+            self.revoke()
+            raise
 
     def revoke(self) -> None:
         if self.path is not None:

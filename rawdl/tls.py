@@ -7,6 +7,7 @@ RST.
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,11 +32,15 @@ class TLS:
     certificate of anybody; it is warned about.  ``minimum_version`` is "1.2" or "1.3".
     """
 
-    ca_file: str | None = None
+    ca_file: str | os.PathLike[str] | None = None
     verify: bool = True
     minimum_version: Literal["1.2", "1.3"] = "1.2"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.ca_file, str | os.PathLike | None) or not isinstance(self.verify, bool):
+            raise TypeError("tls.ca_file is a path or None, and tls.verify is True or False")
+        if not isinstance(self.minimum_version, str):
+            raise TypeError(f"tls.minimum_version is a str, not {self.minimum_version!r}")
         if self.minimum_version not in _VERSIONS:
             raise ValueError(f"tls.minimum_version is one of {', '.join(_VERSIONS)}, not {self.minimum_version!r}")
 
@@ -43,6 +48,7 @@ class TLS:
         """Make the context.  OSError if ``ca_file`` cannot be read, ssl.SSLError if it holds no certificate."""
         context = ssl.create_default_context(cafile=self.ca_file)
         context.minimum_version = _VERSIONS[self.minimum_version]
+        context.hostname_checks_common_name = False  # only a subjectAltName names a server (RFC 9110 4.3.4)
         if not self.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

@@ -201,6 +201,8 @@ class Chunked:
                 if not small and (len(piece) >= _SMALL or at == end):
                     return piece, at
                 small.append(piece)
+                if not self._left:
+                    at = self._take_small(data, at, small)
             elif (match := self._next_chunk(data, at)) is not None:
                 self._left = int(match[1], 16)
                 self._state = _State.DATA
@@ -210,6 +212,24 @@ class Chunked:
             else:
                 at = self._read_line(data, at)
         return (memoryview(b"".join(small)) if small else None), at
+
+    def _take_small(self, data: memoryview, at: int, pieces: list[memoryview]) -> int:
+        """Gather the small chunks that follow, as long as they are whole and bare; return the index behind the last.
+
+        A server may send a body byte by byte: this is what keeps that at a microsecond each.
+        """
+        if self._limits.chunk_line < _MOST_DIGITS:
+            return at
+        room, end = self._room(), len(data)
+        while (match := _NEXT_CHUNK.match(data, at)) is not None:
+            size, start = int(match[1], 16), match.end()
+            if not 0 < size < _SMALL or size > room or start + size > end:
+                break
+            at = start + size
+            pieces.append(data[start:at])
+            room -= size
+            self.received += size
+        return at
 
     def _next_chunk(self, data: memoryview, at: int) -> re.Match[bytes] | None:
         """Match the end of a chunk's data and the bare size of the next, if that is what comes and nothing is wrong."""
@@ -300,7 +320,8 @@ def parse_trailer(section: bytes, limits: Limits) -> tuple[Headers, bool]:
     lines = _FOLD.sub(b" ", section).split(b"\r\n")[:-2]
     for line in lines:
         name, colon, value = line.partition(b":")
-        if not colon or name.strip().lower() in FRAMING_NAMES - {name.lower()}:
+        # A vertical tab or form feed is as wrong here as in a head.
+        if not colon or b"\v" in value or b"\f" in value or name.strip().lower() in FRAMING_NAMES - {name.lower()}:
             raise ProtocolError(f"{line[:60]!r} is no trailer field (RFC 9112 7.1.2)")
         if _NAME.fullmatch(name):
             fields.append((name.decode("latin-1"), value.strip(b" \t").decode("latin-1")))

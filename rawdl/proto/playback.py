@@ -26,8 +26,11 @@ def replay(
     ``chunk_size``: None is one piece, n is pieces of n bytes.  ``eof``: "clean" (FIN, or TLS close_notify), "abrupt"
     (RST, or a TLS close without close_notify), None (the peer just goes silent: the iteration ends without
     BodyComplete).
+
     Raises ProtocolError, IncompleteBody or TooLarge, and nothing else, whatever the bytes are.
     """
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size is at least 1, not {chunk_size}")
     exchange = Exchange(Request(method, URL.parse(_SOMEWHERE)), limits=limits)
     exchange.data_sent(len(exchange.data_to_send()))
     view = memoryview(data)

@@ -54,7 +54,7 @@ def check_seconds(name: str, value: float | None) -> None:
 class Deadlines:
     """The two deadlines of a running task: that of the phase it is in, and the total.
 
-    `enter` begins a phase, `renew` begins it anew (the idle gap, after each read).
+    `enter` begins a phase, or begins it anew (the idle gap, after each read).
     """
 
     __slots__ = ("_phase", "_phase_at", "_timeouts", "_total_at")
@@ -75,10 +75,10 @@ class Deadlines:
         """Be in no phase: only the total runs."""
         self._phase = self._phase_at = None
 
-    def renew(self, now: float) -> None:
-        """Begin the present phase anew."""
-        if self._phase is not None:
-            self.enter(self._phase, now)
+    def postpone(self, seconds: float) -> None:
+        """Give the present phase some more time: so much of it was not spent waiting."""
+        if self._phase_at is not None:
+            self._phase_at += seconds
 
     def next_deadline(self) -> float | None:
         """Return the earlier of the two, or None."""
@@ -93,8 +93,3 @@ class Deadlines:
         if self._phase_at is not None and now >= self._phase_at:
             return self._phase
         return None
-
-    def limit(self, phase: Phase) -> float | None:
-        """Return the seconds that a phase may take."""
-        limit: float | None = getattr(self._timeouts, phase)
-        return limit

@@ -43,7 +43,7 @@ _REFUSED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno
 Step = Callable[[], "Step | None"]
 
 
-class Engines:
+class Shared:
     """What all downloads of a client share."""
 
     __slots__ = ("dialer", "live", "loop", "pipe", "pool", "writer")
@@ -93,7 +93,7 @@ class Download:
         "_timer",
     )
 
-    def __init__(self, shared: Engines, job: Job, task: DownloadTask) -> None:
+    def __init__(self, shared: Shared, job: Job, task: DownloadTask) -> None:
         self._shared = shared
         self._job = job
         self._task = task
@@ -567,7 +567,7 @@ class Refusal:
 
     __slots__ = ("_error", "_shared", "_task")
 
-    def __init__(self, shared: Engines, task: DownloadTask, error: DownloadError) -> None:
+    def __init__(self, shared: Shared, task: DownloadTask, error: DownloadError) -> None:
         self._shared = shared
         self._task = task
         self._error = error
