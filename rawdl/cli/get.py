@@ -1,0 +1,362 @@
+"""``rawdl URL...``: download all of them at once, with their progress, and say how it ended."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TextIO
+
+from rawdl.cli.meter import Display, Tally, duration_text, rate_text, size_text
+from rawdl.cli.report import (
+    CA_FILE,
+    SIGNALLED,
+    STORAGE,
+    UsageError,
+    exit_code,
+    json_line,
+    message,
+)
+from rawdl.client import Client
+from rawdl.errors import Aborted, DownloadError, InvalidURL, StatusError, StorageError
+from rawdl.proto.fields import escape, safe_filename
+from rawdl.proto.messages import checked_fields
+from rawdl.proto.url import URL, shown
+from rawdl.results import DownloadResult
+from rawdl.sinks import DiscardSink, Sink, write_all
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+    from types import FrameType
+
+    from rawdl.proto.progress import ProgressUpdate
+    from rawdl.results import HeadersReceived
+    from rawdl.task import DownloadTask
+    from rawdl.tls import TLS
+
+STDOUT: Final = "-"
+# No body that could be saved belongs to these (RFC 9110 15.3.5, 15.3.6, 15.4.5).
+_NOTHING_TO_SAVE: Final = frozenset({204, 205, 304})
+_EVENT_SECONDS: Final = 0.25  # between two progress events of one file in JSON
+
+
+class Options(NamedTuple):
+    """What the command line asked for."""
+
+    urls: Sequence[str]
+    output: str | None = None
+    directory: str | None = None
+    header: Mapping[str, str | None] | None = None
+    ca_file: str | None = None
+    verify: bool = True
+    timeout: float | None = None
+    quiet: bool = False
+    json: bool = False
+
+
+def run(options: Options) -> int:
+    """Download everything and return the exit status; raise UsageError for what cannot be done."""
+    targets = _targets(options)
+    _check_header(options.header)
+    stdout = Stdout()
+    to_terminal = options.output == STDOUT and stdout.is_terminal
+    display = Display.on_stderr(silent=options.quiet or options.json or to_terminal)
+    try:
+        tls = _tls_settings(options)
+    except OSError as exc:  # ssl.SSLError is one
+        return _complain(display, f"CA file {options.ca_file}: {_reason(exc)}", CA_FILE)
+    try:
+        if options.directory is not None:
+            os.makedirs(options.directory, exist_ok=True)
+    except OSError as exc:
+        return _complain(display, f"cannot make the folder {options.directory}: {exc.strerror or exc}", STORAGE)
+    if not options.verify:
+        _warn_unverified(display, options.quiet)
+    with Client(tls=tls) as client:
+        return Batch(client, options, display, stdout).run(targets)
+
+
+class Target(NamedTuple):
+    """Where one URL goes; ``path`` is None for standard output."""
+
+    url: str
+    path: str | None
+
+    @property
+    def name(self) -> str:
+        """What the progress line calls it."""
+        if self.path is None or self.path == os.devnull:
+            return self.path or "stdout"
+        return escape(os.path.basename(self.path) or self.path)
+
+
+class Batch:
+    """The downloads of one command, what is told of them, and the exit status."""
+
+    def __init__(self, client: Client, options: Options, display: Display, stdout: Stdout) -> None:
+        self._client = client
+        self._options = options
+        self._display = display
+        self._stdout = stdout
+        self._tasks: list[DownloadTask] = []
+        self._errors: dict[int, DownloadError] = {}  # by position on the command line
+        self._unwritable: StorageError | None = None  # what befell the JSON on standard output
+        self._signals = Signals(self._stop)
+
+    def run(self, targets: Sequence[Target]) -> int:
+        """Run all of them and return the status."""
+        with self._signals:
+            for target in targets:
+                self._add(target)
+            if self._signals.number:  # it came between two of them
+                self._stop()
+            self._drive(targets)
+        return self._status()
+
+    def _add(self, target: Target) -> None:
+        index, options = len(self._tasks), self._options
+        sink: Sink | None = self._stdout if target.path is None else None
+        if target.path == os.devnull:
+            sink = DiscardSink()
+        task = self._client.download_file(
+            url=target.url,
+            file_path=None if sink is not None else target.path,
+            sink=sink,
+            header=options.header,
+            timeout=options.timeout,
+            fail_on_status=True,
+            progress_interval=_EVENT_SECONDS if options.json else 0.05,
+            complete=lambda outcome: self._settled(index, target, outcome),
+        )
+        self._tasks.append(task)
+        url = shown(target.url)
+        task.on_headers_received(lambda event: self._headers_received(index, url, event))
+        if options.json:
+            task.on_progress_update(lambda update: self._emit("progress", url, update))
+
+    def _drive(self, targets: Sequence[Target]) -> None:
+        tally = Tally(self._tasks, targets[0].name, time.monotonic())
+        while self._client.run(self._display.period):
+            self._display.show(tally.status(time.monotonic()))
+        self._display.clear()
+
+    def _stop(self) -> None:
+        for task in self._tasks:
+            task.abort()
+        self._stdout.interrupt()
+
+    # Events
+
+    def _headers_received(self, index: int, url: str, event: HeadersReceived) -> None:
+        self._emit("headers", url, event)
+        status = event.status_code
+        if status in _NOTHING_TO_SAVE or 300 <= status < 400:
+            self._errors[index] = _nothing_to_save(event)
+            self._tasks[index].abort()
+
+    def _settled(self, index: int, target: Target, outcome: DownloadResult | DownloadError) -> None:
+        url = shown(target.url)
+        if isinstance(outcome, DownloadResult):
+            self._emit("done", url, outcome)
+            if self._display.period is not None:
+                self._display.note(_saved(target, outcome))
+            return
+        error = self._errors.setdefault(index, outcome)  # what made us abort it counts
+        self._emit("failed", url, error)
+        stopped = isinstance(error, Aborted) and (self._signals.number or self._unwritable)
+        if not stopped and not _is_broken_pipe(error):
+            self._display.note(message(url, error))
+
+    def _emit(
+        self, event: str, url: str, what: HeadersReceived | ProgressUpdate | DownloadResult | DownloadError
+    ) -> None:
+        if not self._options.json or self._unwritable is not None:
+            return
+        try:
+            self._stdout.write(memoryview(json_line(event, url, what.to_dict())))
+        except StorageError as exc:
+            if exc.errno != errno.EINTR:
+                self._unwritable = exc
+                self._stop()
+
+    # The end
+
+    def _status(self) -> int:
+        if self._signals.number:
+            return _complain(self._display, self._signals.word, SIGNALLED + self._signals.number)
+        if self._unwritable is not None:
+            if not _is_broken_pipe(self._unwritable):
+                self._display.note(escape(f"rawdl: {self._unwritable}"))
+            return exit_code(self._unwritable)
+        return exit_code(self._errors[min(self._errors)]) if self._errors else 0
+
+
+class Stdout(Sink):
+    """Standard output as a sink, which a signal can get out of a write that blocks."""
+
+    __slots__ = ("_fd", "_interrupted", "_writing", "is_terminal")
+
+    def __init__(self) -> None:
+        stream: TextIO | None = sys.stdout
+        # None: the descriptor was closed before we began.  A socket of ours may have its number by the time of a write.
+        self._fd = -1 if stream is None else stream.fileno()
+        self._writing = False
+        self._interrupted = False
+        self.is_terminal = self._fd >= 0 and os.isatty(self._fd)
+
+    def open(self) -> None:
+        if self._fd < 0:
+            raise StorageError("standard output is closed", errno=errno.EBADF)
+
+    def write(self, data: memoryview) -> None:
+        self.open()
+        try:
+            self._writing = True
+            if self._interrupted and not self._has_room(len(data)):
+                raise _Interrupted
+            write_all(self._fd, data, "standard output")
+            self._writing = False
+        except _Interrupted:
+            raise StorageError("interrupted while writing to standard output", errno=errno.EINTR) from None
+        finally:
+            self._writing = False
+
+    def _has_room(self, count: int) -> bool:
+        """Whether a write of ``count`` bytes is sure not to wait: what is over soon may still be told."""
+        try:
+            return count <= select.PIPE_BUF and bool(select.select([], [self._fd], [], 0)[1])
+        except (OSError, AttributeError):  # Windows can ask that of sockets only
+            return False
+
+    def interrupt(self) -> None:
+        """Have a write end that waits for its reader.  In a signal handler: there it is this very thread that waits."""
+        self._interrupted = True
+        if self._writing:
+            raise _Interrupted
+
+
+class _Interrupted(Exception):
+    """Raised by a signal handler inside a write, which the system would otherwise begin anew (PEP 475)."""
+
+
+class Signals:
+    """While entered, the first SIGINT or SIGTERM calls ``stop`` and is remembered; the second ends the process.
+
+    A signal that was ignored when we began, as for jobs in the background of a script, stays ignored.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._before: list[tuple[signal.Signals, object]] = []
+        self.number = 0
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before.append((number, signal.signal(number, self._handle)))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    @property
+    def word(self) -> str:
+        """What has happened."""
+        return "interrupted" if self.number == signal.SIGINT else "terminated"
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.number:
+            os._exit(SIGNALLED + number)
+        self.number = number
+        self._stop()
+
+
+def _targets(options: Options) -> list[Target]:
+    """Choose the file for each URL; two for one file would lose one of them."""
+    if options.output == STDOUT:
+        return [Target(url, None) for url in options.urls]
+    folder = options.directory or ""
+    if options.output is not None:
+        return [Target(url, os.path.join(folder, options.output)) for url in options.urls]
+    targets = [Target(url, os.path.join(folder, _file_name(url))) for url in options.urls]
+    seen: dict[str | None, str] = {}
+    for url, path in targets:
+        if path in seen and path != os.devnull:
+            raise UsageError(f"{seen[path]} and {shown(url)} would both be saved as {path}")
+        seen[path] = shown(url)
+    return targets
+
+
+def _file_name(url: str) -> str:
+    try:
+        return safe_filename(URL.parse(url).last_segment, default="download")
+    except InvalidURL:
+        return os.devnull  # not for long: the task ends with that error
+
+
+def _check_header(header: Mapping[str, str | None] | None) -> None:
+    try:
+        checked_fields(header)
+    except ValueError as exc:
+        raise UsageError(f"-H: {exc}") from exc
+
+
+def _tls_settings(options: Options) -> TLS | SSLContext | None:
+    if options.ca_file is None and options.verify:
+        return None
+    from rawdl.tls import TLS
+
+    settings = TLS(ca_file=options.ca_file, verify=options.verify)
+    return settings if options.ca_file is None else settings.context()
+
+
+def _reason(exc: OSError) -> str:
+    """Say what is wrong with a CA file: OpenSSL's reasons are spelled in capitals, and need no place in its source."""
+    words: str = getattr(exc, "reason", None) or exc.strerror or str(exc)
+    return words.replace("_", " ").lower() if words.isupper() else words
+
+
+def _warn_unverified(display: Display, quiet: bool) -> None:
+    import logging
+
+    logging.getLogger("rawdl").setLevel(logging.ERROR)  # which warns of the same
+    if not quiet:
+        display.note("rawdl: warning: with -k anybody on the way can pose as the server and change what it sends")
+
+
+def _nothing_to_save(event: HeadersReceived) -> StatusError:
+    status = event.status_code
+    answer = f"the server answered {status} {event.reason}".rstrip()
+    if status in _NOTHING_TO_SAVE:
+        return StatusError(f"{answer}: there is nothing to save", status_code=status)
+    where = f", to {event.header['location']}" if "location" in event.header else ""
+    return StatusError(f"{answer}{where}: redirects are not followed", status_code=status)
+
+
+def _saved(target: Target, result: DownloadResult) -> str:
+    """Return the line for a download that has ended well, and what is odd about it."""
+    profile = result.profile
+    seconds = (profile.response_end - profile.fetch_start) / 1000
+    line = f"{escape(target.path or target.name)}  {size_text(result.data_length)}"
+    if seconds > 0:
+        line += f" in {duration_text(seconds)}  {rate_text(result.data_length, seconds)}"
+    if result.content_encoding:
+        line += f"  (saved as sent: {escape(result.content_encoding)})"
+    if not result.length_known:
+        line += "  (the server did not say how long it is)"
+    return line
+
+
+def _is_broken_pipe(error: DownloadError) -> bool:
+    """Whether nobody reads standard output any more, which is the reader's good right."""
+    return isinstance(error, StorageError) and error.errno == errno.EPIPE
+
+
+def _complain(display: Display, text: str, code: int) -> int:
+    display.note(escape(f"rawdl: {text}"))
+    return code

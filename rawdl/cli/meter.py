@@ -1,0 +1,262 @@
+"""The progress line: what it says, how it fits, and where it is written.
+
+All sizes are in powers of 1024 and say so.  Nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from math import ceil
+from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
+
+from rawdl.proto.progress import SpeedMeter
+from rawdl.task import TaskState
+
+if TYPE_CHECKING:
+    from rawdl.task import DownloadTask
+
+_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_LIVE_SECONDS: Final = 0.1  # between two redraws: faster than this nobody reads
+_LOG_SECONDS: Final = 5.0  # between two lines where they stay
+_USUAL_WIDTH: Final = 80
+_SHORTEST_LABEL: Final = 8  # cells below which a cut name tells nothing
+_BEFORE_HEAD: Final = (TaskState.QUEUED, TaskState.CONNECTING, TaskState.WAITING)
+_ERASE: Final = "\r\x1b[K"
+
+
+class Status(NamedTuple):
+    """What one line says; ``expected`` and ``speed`` are None while unknown, ``waiting`` is for what."""
+
+    label: str
+    written: int = 0
+    expected: int | None = None
+    speed: float | None = None
+    waiting: str = ""
+
+
+class Display:
+    """Where progress and messages go: one line that is redrawn, a line now and then, or messages only.
+
+    ``period`` is the seconds between two calls of `show`, None where there are to be none.  A stream that cannot be
+    written to is not worth failing for.
+    """
+
+    def __init__(self, stream: TextIO | None, *, live: bool, silent: bool) -> None:
+        self._stream = stream
+        self._live = live and not silent
+        self._drawn = False
+        self.period = None if silent else _LIVE_SECONDS if live else _LOG_SECONDS
+
+    @classmethod
+    def on_stderr(cls, *, silent: bool) -> Display:
+        """Make the one that fits standard error."""
+        stream: TextIO | None = sys.stderr  # None if the descriptor is closed
+        return cls(stream, live=stream is not None and _is_terminal(stream), silent=silent or stream is None)
+
+    def show(self, status: Status) -> None:
+        """Draw the line anew, or write one more."""
+        if self.period is None:
+            return
+        status = status._replace(label=self._encodable(status.label))
+        if not self._live:
+            self._write(progress_line(status, None) + "\n")
+            return
+        # Overwritten first and erased behind: no moment at which the line is empty, hence no flicker.
+        self._write("\r" + progress_line(status, self._width()) + "\x1b[K")
+        self._drawn = True
+
+    def note(self, text: str) -> None:
+        """Write a line that stays."""
+        start = _ERASE if self._drawn else ""
+        self._drawn = False
+        self._write(f"{start}{text}\n")
+
+    def clear(self) -> None:
+        """Leave the terminal as if nothing had been drawn."""
+        if self._drawn:
+            self._drawn = False
+            self._write(_ERASE)
+
+    def _width(self) -> int:
+        try:
+            assert self._stream is not None
+            return os.get_terminal_size(self._stream.fileno()).columns or _USUAL_WIDTH
+        except (OSError, ValueError):
+            return _USUAL_WIDTH
+
+    def _encodable(self, text: str) -> str:
+        """Replace now what the stream would replace by something longer, which then would not fit."""
+        encoding = getattr(self._stream, "encoding", None) or "ascii"
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+
+    def _write(self, text: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._stream = None
+
+
+class Tally:
+    """The sum of some downloads, as a `Status`.  Times are in seconds, of one clock."""
+
+    def __init__(self, tasks: Sequence[DownloadTask], label: str, now: float) -> None:
+        self._total = len(tasks)
+        self._tasks = list(tasks)
+        self._label = label
+        self._settled = 0  # bytes of the tasks that have ended and are no longer looked at
+        self._meter: SpeedMeter | None = None
+        self._looked = now
+
+    def status(self, now: float) -> Status:
+        """Return what the line is to say at ``now``."""
+        label, waiting = self._label, ""
+        if self._total > 1:
+            self._settle()
+            label = f"{self._total - len(self._tasks)} of {self._total} files"
+        elif self._tasks[0].state in _BEFORE_HEAD:
+            waiting = self._tasks[0].state
+        updates = [task.progress for task in self._tasks]
+        written = self._settled + sum(update.total_bytes_written for update in updates)
+        expected = None
+        if all(update.length_computable for update in updates):
+            expected = self._settled + sum(update.total_bytes_expected_to_write for update in updates)
+        return Status(label, written, expected, self._speed(now, written), waiting)
+
+    def _settle(self) -> None:
+        self._settled += sum(task.progress.total_bytes_written for task in self._tasks if task.done())
+        self._tasks = [task for task in self._tasks if not task.done()]
+
+    def _speed(self, now: float, written: int) -> float | None:
+        """Measure from the last look before the first byte: connecting and waiting are not slow downloading."""
+        if self._meter is None and written:
+            self._meter = SpeedMeter(self._looked)
+        self._looked = now
+        if self._meter is None:
+            return None
+        self._meter.sample(now, written)
+        return self._meter.speed(now)
+
+
+def progress_line(status: Status, width: int | None) -> str:
+    """Return the line, cut to less than ``width`` cells (None: as long as it is).
+
+    The label gives way first, then what stands last.  Three columns stay free: some terminals wrap once the last is
+    used, and the ``^C`` of a user who has had enough should not make the line two.
+    """
+    parts = _parts(status)
+    numbers = "  ".join(parts)
+    if width is None:
+        return f"{status.label}  {numbers}"
+    room = width - 3
+    left = room - len(numbers) - 2
+    if left >= min(_SHORTEST_LABEL, cells(status.label)):
+        return f"{elided(status.label, left)}  {numbers}"
+    while len(parts) > 1 and len("  ".join(parts)) > room:
+        parts.pop()
+    return "  ".join(parts)[: max(room, 0)]
+
+
+def size_text(count: float) -> str:
+    """Spell a number of bytes with its unit: ``512 B``, ``1.5 KiB``, ``107.5 MiB``."""
+    exponent = _exponent(count)
+    return f"{_scaled(count, exponent)} {_UNITS[exponent]}"
+
+
+def rate_text(count: float, seconds: float) -> str:
+    """Spell bytes in a time as a speed."""
+    return f"{size_text(count / seconds)}/s"
+
+
+def duration_text(seconds: float) -> str:
+    """Spell how long something took: ``0.06 ms``, ``3.1 ms``, ``250 ms``, ``1.2 s``, ``2:05``."""
+    if seconds >= 99.95:
+        return clock_text(seconds)
+    if seconds >= 0.9995:
+        return f"{seconds:.1f} s"
+    milliseconds = seconds * 1000
+    decimals = 0 if milliseconds >= 9.95 else 1 if milliseconds >= 0.995 else 2
+    return f"{milliseconds:.{decimals}f} ms"
+
+
+def clock_text(seconds: float) -> str:
+    """Spell whole seconds, rounded up, as ``0:03`` or ``1:02:03``; days where they are too many."""
+    whole = ceil(seconds)
+    if whole >= 360_000:
+        return f"{whole // 86400} days"
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def elided(text: str, room: int) -> str:
+    """Cut a text to ``room`` cells of a terminal, and show that it was cut."""
+    if cells(text) <= room:
+        return text
+    kept, left = "", room - 2
+    for character in text:
+        left -= cells(character)
+        if left < 0:
+            break
+        kept += character
+    return f"{kept}.."
+
+
+def cells(text: str) -> int:
+    """Count the columns that a text takes in a terminal: two for an East Asian wide character, none for a mark."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import category, east_asian_width
+
+    return sum(
+        0 if category(character) in ("Mn", "Me") else 2 if east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    if os.environ.get("TERM") == "dumb" or not stream.isatty():
+        return False
+    # Of the consoles of Windows, only its new one is known to erase a line without being asked to first.
+    return os.name != "nt" or "WT_SESSION" in os.environ
+
+
+def _parts(status: Status) -> list[str]:
+    """Return the columns, each of a width that does not change from one redraw to the next."""
+    written, expected, speed = status.written, status.expected, status.speed
+    if status.waiting:
+        return [status.waiting]
+    if expected is None:
+        parts = [size_text(written).rjust(9)]
+    else:
+        percent = written * 100 // expected if expected else 100
+        parts = [f"{percent:3} %", _pair(written, expected)]
+    if speed is not None:
+        parts.append(rate_text(speed, 1).rjust(11))
+    if expected is not None and speed and speed >= 1:  # slower is a stall, whose end nobody knows
+        parts.append(f"ETA {clock_text((expected - written) / speed)}")
+    return parts
+
+
+def _pair(written: int, expected: int) -> str:
+    """Spell both in the unit of the larger: ``107.5 of 256.0 MiB``."""
+    exponent = _exponent(expected)
+    whole = _scaled(expected, exponent)
+    return f"{_scaled(written, exponent).rjust(len(whole))} of {whole} {_UNITS[exponent]}"
+
+
+def _exponent(count: float) -> int:
+    exponent = 0
+    # Bytes are whole up to 1023; of the larger units, what would need four digits takes the next one.
+    while count >= (999.95 if exponent else 1023.5) and exponent < len(_UNITS) - 1:
+        count /= 1024
+        exponent += 1
+    return exponent
+
+
+def _scaled(count: float, exponent: int) -> str:
+    return f"{count:.0f}" if exponent == 0 else f"{count / 1024**exponent:.1f}"

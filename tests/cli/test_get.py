@@ -1,0 +1,426 @@
+"""``rawdl URL...``: what it saves, what it says, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import GUARD, Command
+from tests.origin import Origin, Script
+
+BODY = bytes(range(256)) * 4096  # 1 MiB
+# More than all the buffers between the origin and a reader that has stopped reading can hold.
+LARGE = BODY * 64
+
+
+class TestFiles:
+    def test_saves_under_the_last_segment_of_the_path(self, rawdl: Command, origin: Origin) -> None:
+        outcome = rawdl(origin.serve("/a/b%20c.bin", Script(body=BODY)) + "?d/e")
+        assert (outcome.code, outcome.stdout) == (0, b"")
+        assert (rawdl.folder / "b c.bin").read_bytes() == BODY
+        assert outcome.stderr.startswith("b c.bin  1.0 MiB in ") and outcome.stderr.count("\n") == 1
+
+    @pytest.mark.contract("T43")
+    @pytest.mark.parametrize(
+        ("path", "name"),
+        [
+            ("/", "download"),
+            ("/..%2f..%2Fpasswd", "passwd"),
+            ("/%2e%2e", "download"),
+            ("/%1b%5b2J", "_[2J"),
+            ("/.profile", "_profile"),
+            ("/-rf", "_rf"),
+        ],
+    )
+    def test_T43_a_name_from_the_url_stays_in_the_folder(
+        self, rawdl: Command, origin: Origin, path: str, name: str
+    ) -> None:
+        origin.serve("*", Script(body=b"x"))
+        assert rawdl("-q", origin.url(path)) == (0, b"", "")
+        assert rawdl.files() == [name]
+
+    def test_makes_the_folder_of_d_and_saves_there(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", Script(body=BODY))
+        assert rawdl("-q", "-d", "new/folder", url).code == 0
+        assert rawdl("-q", "-d", "new/folder", "-o", "b", url).code == 0
+        assert rawdl.files() == ["new/folder/a", "new/folder/b"]
+
+    def test_get_is_the_same(self, rawdl: Command, origin: Origin) -> None:
+        assert rawdl("get", "-q", origin.serve("/a", Script(body=BODY)), "-o", "b").code == 0
+        assert (rawdl.folder / "b").read_bytes() == BODY
+
+    def test_saves_several_urls_at_once(self, rawdl: Command, origin: Origin) -> None:
+        # Neither is answered before both are asked for.
+        both = threading.Barrier(2)
+
+        def answer(request: object) -> Script:
+            both.wait(GUARD)
+            return Script(body=BODY)
+
+        with Origin() as other:
+            outcome = rawdl(origin.serve("/a", answer), other.serve("/b", answer))
+        assert outcome.code == 0
+        assert {line.split()[0] for line in outcome.stderr.splitlines()} == {"a", "b"}
+        assert rawdl.files() == ["a", "b"]
+
+    def test_options_may_stand_between_the_urls(self, rawdl: Command, origin: Origin) -> None:
+        urls = [origin.serve(path, Script(body=b"x")) for path in ("/a", "/b")]
+        assert rawdl(urls[0], "-q", urls[1]).code == 0
+        assert rawdl.files() == ["a", "b"]
+
+    def test_the_null_device_takes_the_body(self, rawdl: Command, origin: Origin) -> None:
+        outcome = rawdl(origin.serve("/a", Script(body=BODY)), "-o", os.devnull)
+        assert outcome.code == 0 and outcome.stderr.startswith(f"{os.devnull}  1.0 MiB")
+        assert rawdl.files() == []
+
+    def test_an_existing_file_is_replaced_only_by_a_whole_one(self, rawdl: Command, origin: Origin) -> None:
+        (rawdl.folder / "a").write_text("old")
+        url = origin.serve("/a", Script(body=BODY, cut_at=1000), Script(body=BODY))
+        assert rawdl(url).code == 18
+        assert (rawdl.folder / "a").read_text() == "old"
+        assert rawdl(url).code == 0
+        assert (rawdl.folder / "a").read_bytes() == BODY
+
+    def test_says_what_is_odd_about_the_file(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", Script(body=b"x", framing="until-close", header=(("Content-Encoding", "gz\x1bip"),)))
+        assert "(saved as sent: gz\\x1bip)  (the server did not say how long it is)" in rawdl(url).stderr
+
+    def test_sends_header_fields(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", Script(body=b"x"))
+        rawdl("-H", "X-A: 1", "-H", "x-a:2", "-H", "Cookie: a=b", "-H", "Cookie: c=d", "-H", "Accept:", "-q", url)
+        request = origin.wait_request()
+        assert request.field("X-A") == "1, 2"
+        assert request.field("Cookie") == "a=b; c=d"
+        assert request.field("Accept") is None
+
+
+class TestFailures:
+    """One line on standard error, the documented status, and no file."""
+
+    def check(self, rawdl: Command, code: int, *arguments: str) -> str:
+        before = rawdl.files()
+        outcome = rawdl(*arguments)
+        assert outcome.complaint.startswith("rawdl: ") and outcome.code == code, outcome
+        assert rawdl.files() == before
+        return outcome.complaint
+
+    @pytest.mark.parametrize("url", ["example.org/a", "ftp://example.org/a", "http://", "http://127.0.0.1:70000/a", ""])
+    def test_a_url_that_is_none(self, rawdl: Command, url: str) -> None:
+        assert f"rawdl: {url}: invalid URL: " in self.check(rawdl, 3, url)
+
+    def test_a_host_that_does_not_resolve(self, rawdl: Command) -> None:
+        assert "nowhere.invalid" in self.check(rawdl, 6, "http://nowhere.invalid/a")
+
+    def test_a_closed_port(self, rawdl: Command) -> None:
+        with Origin(on_accept="refuse") as origin:
+            assert f"127.0.0.1:{origin.port}" in self.check(rawdl, 7, origin.url("/a"))
+
+    def test_plain_http_on_a_tls_port(self, rawdl: Command, origin: Origin) -> None:
+        assert "plain http?" in self.check(rawdl, 35, origin.url("/a").replace("http:", "https:"))
+
+    def test_a_certificate_that_nobody_vouches_for(self, rawdl: Command, tls_origin: Origin) -> None:
+        assert "certificate not accepted" in self.check(rawdl, 60, tls_origin.url("/a"))
+
+    def test_a_certificate_for_another_host(self, rawdl: Command, ca: object, ca_file: Path) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        ca.issue_cert("example.org").configure_cert(context)
+        with Origin(tls=context) as origin:
+            assert "127.0.0.1" in self.check(rawdl, 60, "--cacert", str(ca_file), origin.url("/a"))
+
+    @pytest.mark.parametrize(("content", "words"), [(None, "No such file"), ("no PEM", "no certificate")])
+    def test_a_ca_file_that_is_none(self, rawdl: Command, content: str | None, words: str) -> None:
+        if content is not None:
+            (rawdl.folder / "ca.pem").write_text(content)
+        assert words in self.check(rawdl, 77, "--cacert", "ca.pem", "https://127.0.0.1/a")
+
+    def test_a_folder_as_the_output(self, rawdl: Command, origin: Origin, make_folder: Callable[[str], Path]) -> None:
+        make_folder("folder")
+        self.check(rawdl, 23, origin.serve("/a", Script(body=b"x")), "-o", "folder")
+        assert origin.requests == []  # found before anything was asked for
+
+    def test_a_folder_that_is_not_there(self, rawdl: Command, origin: Origin) -> None:
+        self.check(rawdl, 23, origin.serve("/a", Script(body=b"x")), "-o", "nowhere/a")
+
+    def test_a_folder_that_cannot_be_made(self, rawdl: Command) -> None:
+        (rawdl.folder / "file").touch()
+        self.check(rawdl, 23, "http://127.0.0.1/a", "-d", "file/folder")
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+    def test_a_read_only_folder(self, rawdl: Command, origin: Origin, make_folder: Callable[[str], Path]) -> None:
+        make_folder("folder").chmod(0o500)
+        self.check(rawdl, 23, origin.serve("/a", Script(body=b"x")), "-d", "folder")
+
+    @pytest.mark.parametrize("framing", ["content-length", "chunked"])
+    def test_a_full_disk(self, rawdl: Command, origin: Origin, framing: str) -> None:
+        url = origin.serve("/a", Script(body=BODY, framing=framing))
+        limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))"
+        outcome = rawdl.after(limit, url)
+        assert (outcome.code, rawdl.files()) == (23, [])
+        assert "a.part: File too large" in outcome.complaint
+
+    @pytest.mark.parametrize(
+        ("script", "code"),
+        [
+            pytest.param(Script(body=BODY, cut_at=0), 18, id="before the head"),
+            pytest.param(Script(body=BODY, cut_at=20), 18, id="in the head"),
+            pytest.param(Script(body=BODY, cut_at=20, cut="rst"), 56, id="in the head, reset"),
+            pytest.param(Script(body=BODY, cut_at=500_000), 18, id="in the body"),
+            pytest.param(Script(body=BODY, cut_at=500_000, cut="rst"), 18, id="in the body, reset"),
+            pytest.param(Script(body=BODY, cut_at=500_000, framing="chunked"), 18, id="in a chunk"),
+        ],
+    )
+    def test_a_server_that_closes(self, rawdl: Command, origin: Origin, script: Script, code: int) -> None:
+        self.check(rawdl, code, origin.serve("/a", script))
+
+    @pytest.mark.parametrize(
+        "raw",
+        [b"220 ready\r\n", b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200_000, b"\0" * 100_000, b"\x1b]0;x\x07" * 20000],
+    )
+    def test_a_server_that_sends_garbage(self, rawdl: Command, origin: Origin, raw: bytes) -> None:
+        self.check(rawdl, 8, origin.serve("/a", Script(raw=raw + b"\r\n\r\n")))
+
+    @pytest.mark.contract("T22")
+    @pytest.mark.parametrize("status", [400, 404, 500, 599])
+    def test_T22_a_status_that_tells_of_an_error(self, rawdl: Command, origin: Origin, status: int) -> None:
+        url = origin.serve("/a", Script(status=status, body=b"sorry"))
+        assert self.check(rawdl, 22, url) == f"rawdl: {url}: the server answered {status}"
+
+    @pytest.mark.parametrize("status", [204, 205, 304])
+    def test_a_status_without_anything_to_save(self, rawdl: Command, origin: Origin, status: int) -> None:
+        url = origin.serve("/a", Script(status=status, reason="R", framing="none", keep_alive=False))
+        assert self.check(rawdl, 22, url) == f"rawdl: {url}: the server answered {status} R: there is nothing to save"
+
+    def test_a_redirect_is_not_saved(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", Script(status=302, header=(("Location", "/b"),), body=b"moved"))
+        assert "the server answered 302 OK, to /b" in self.check(rawdl, 22, url)
+
+    @pytest.mark.contract("E8")
+    def test_E8_nothing_that_a_server_says_acts_on_the_terminal(self, rawdl: Command, origin: Origin) -> None:
+        location = "\x1b]0;x\x07\x1b[2J\x9b\x7f"
+        url = origin.serve("/a", Script(status=302, reason="\x1b[31mred", header=(("Location", location),)))
+        complaint = self.check(rawdl, 22, url)
+        assert complaint.isprintable() and "\\x1b]0;x\\x07" in complaint
+
+    @pytest.mark.parametrize(
+        "script",
+        [Script(body=BODY, head_delay=GUARD), Script(body=BODY, stall_at=20), Script(body=BODY, stall_at=500_000)],
+    )
+    def test_a_server_that_stalls(self, rawdl: Command, origin: Origin, script: Script) -> None:
+        assert "total time limit of 0.5 s" in self.check(rawdl, 28, "--timeout", "0.5", origin.serve("/a", script))
+
+    def test_of_several_failures_the_first_url_decides(self, rawdl: Command, origin: Origin) -> None:
+        slow = origin.serve("/slow", Script(body=BODY, head_delay=0.5, cut_at=1000))
+        good = origin.serve("/good", Script(body=BODY))
+        outcome = rawdl(good, slow, origin.url("/404"), "-q")
+        assert outcome.code == 18
+        assert {line.split()[1] for line in outcome.stderr.splitlines()} == {f"{slow}:", f"{origin.url('/404')}:"}
+        assert rawdl.files() == ["good"]
+
+    @pytest.mark.parametrize("url", ["http://joe:secret@127.0.0.1:1/a", "http://joe:secret@h:0/", "joe:secret@h"])
+    def test_a_password_is_not_shown(self, rawdl: Command, url: str) -> None:
+        for arguments in ([url], [url, "--json"], [url, url]):
+            outcome = rawdl(*arguments)
+            assert "***@" in outcome.stderr
+            assert "secret" not in outcome.stderr and b"secret" not in outcome.stdout
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ([], "no URL"),
+            (["-x", "http://h/"], "-x"),
+            (["--time", "5", "http://h/"], "--time"),
+            (["-o", "a", "http://h/", "http://i/"], "2 URLs"),
+            (["-o", "-", "--json", "http://h/"], "standard output"),
+            (["-o", "", "http://h/"], "empty"),
+            (["http://h/a", "http://i/a?b"], "http://h/a and http://i/a?b would both be saved as a"),
+            (["-H", "nonsense", "http://h/"], "Name: value"),
+            (["-H", "a b: c", "http://h/"], "a b"),
+            (["-H", "a: b\nc: d", "http://h/"], "value of a"),
+            (["-H", "Content-Length: 1", "http://h/"], "Content-Length"),
+            (["--timeout", "0", "http://h/"], "--timeout"),
+            (["--timeout", "nan", "http://h/"], "--timeout"),
+            (["demo", "--size", "0"], "--size"),
+            (["demo", "--size", "x"], "--size"),
+        ],
+    )
+    def test_wrong_usage_is_told_in_one_line(self, rawdl: Command, arguments: list[str], words: str) -> None:
+        outcome = rawdl(*arguments)
+        assert (outcome.code, rawdl.files()) == (2, [])
+        assert outcome.complaint.startswith("rawdl: ") and words in outcome.complaint
+
+
+class TestTLS:
+    def test_a_ca_file_is_trusted(self, rawdl: Command, tls_origin: Origin, ca_file: Path) -> None:
+        url = tls_origin.serve("/a", Script(body=BODY))
+        assert rawdl("-q", "--cacert", str(ca_file), url) == (0, b"", "")
+        assert (rawdl.folder / "a").read_bytes() == BODY
+
+    def test_k_accepts_anybody_and_warns_once(self, rawdl: Command, tls_origin: Origin) -> None:
+        urls = [tls_origin.serve(path, Script(body=b"x")) for path in ("/a", "/b")]
+        outcome = rawdl("-k", *urls)
+        assert outcome.code == 0
+        warning, *saved = outcome.stderr.splitlines()
+        assert warning.startswith("rawdl: warning:") and len(saved) == 2
+        assert rawdl("-k", "-q", *urls) == (0, b"", "")
+
+
+class TestStandardOutput:
+    def test_gets_the_body_and_nothing_else(self, rawdl: Command, origin: Origin) -> None:
+        outcome = rawdl("-o", "-", origin.serve("/a", Script(body=BODY, framing="chunked")))
+        assert (outcome.code, outcome.stdout) == (0, BODY)
+        assert outcome.stderr.startswith("stdout  1.0 MiB in ")
+
+    @pytest.mark.parametrize("arguments", [["-o", "-"], ["--json"]])
+    def test_whose_reader_has_gone_ends_the_command_without_a_word(
+        self, rawdl: Command, origin: Origin, arguments: list[str]
+    ) -> None:
+        url = origin.serve("/a", Script(body=LARGE))
+        with rawdl.start(*arguments, url, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            if arguments == ["--json"]:
+                process.stdout.close()
+            else:
+                process.stdout.read(10)
+                process.stdout.close()
+            assert process.stderr.read() == b""
+            assert process.wait(GUARD) == 23
+        assert rawdl.files() == []
+
+    @pytest.mark.parametrize("arguments", [["-o", "-"], ["--json"]])
+    def test_that_is_closed_is_an_error(self, rawdl: Command, origin: Origin, arguments: list[str]) -> None:
+        url = origin.serve("/a", Script(body=BODY))
+        outcome = rawdl.outcome(["sh", "-c", 'exec "$@" >&-', "sh", *rawdl.argv(*arguments, url)])
+        assert (outcome.code, rawdl.files()) == (23, [])
+        assert outcome.complaint.endswith("standard output is closed")
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+    @pytest.mark.parametrize("arguments", [["-o", "-"], ["--json"]])
+    def test_that_is_full_is_an_error(self, rawdl: Command, origin: Origin, arguments: list[str]) -> None:
+        url = origin.serve("/a", Script(body=BODY))
+        outcome = rawdl.outcome(["sh", "-c", 'exec "$@" >/dev/full', "sh", *rawdl.argv(*arguments, url)])
+        assert outcome.code == 23
+        assert outcome.complaint.endswith("cannot write standard output: No space left on device")
+
+    def test_everything_closed_still_saves(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", Script(body=BODY))
+        outcome = rawdl.outcome(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *rawdl.argv(url)])
+        assert outcome == (0, b"", "")
+        assert (rawdl.folder / "a").read_bytes() == BODY
+
+    @pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["--version"]])
+    def test_help_for_a_reader_that_has_gone(self, rawdl: Command, arguments: list[str]) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        with rawdl.start(*arguments, stdout=writer, stderr=subprocess.PIPE) as process:
+            os.close(writer)
+            assert process.stderr.read() == b""
+
+
+class TestSignals:
+    @pytest.mark.contract("T28")
+    @pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+    def test_T28_a_signal_aborts_all(self, rawdl: Command, origin: Origin, number: int, word: str) -> None:
+        urls = [
+            origin.serve(path, Script(body=BODY, stall_at=at)) for path, at in [("/a", 500_000), ("/b", 10), ("/c", 0)]
+        ]
+        with rawdl.start(*urls, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            origin.wait_request(3)
+            process.send_signal(number)
+            origin.wait_closed(3)
+            assert process.communicate(timeout=GUARD) == (b"", f"rawdl: {word}\n".encode())
+            assert process.returncode == 128 + number
+        assert rawdl.files() == []
+
+    def test_a_signal_ends_a_write_that_waits_for_its_reader(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", Script(body=LARGE))
+        with rawdl.start("-o", "-", url, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout.read(1)  # and no more: the pipe runs full
+            origin.wait_request()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(GUARD) == 143
+            assert process.stderr.read() == b"rawdl: terminated\n"
+
+    @pytest.mark.usefixtures("leaves_parts")
+    def test_a_second_signal_does_not_wait_for_the_first(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", Script(body=BODY, stall_at=500_000))
+        code = "from rawdl.cli import get, main; get.Batch._stop = lambda *_: None; import sys; sys.exit(main.main())"
+        with subprocess.Popen([*rawdl.argv()[:3], "-c", code, url], cwd=rawdl.folder, env=rawdl.environment) as process:
+            origin.wait_request()
+            process.send_signal(signal.SIGINT)  # of two that wait, the one with the lower number is handled first
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(GUARD) == 143
+
+    def test_a_signal_while_a_name_is_looked_up(self, rawdl: Command) -> None:
+        # getaddrinfo that never answers, on the resolver's thread, must not keep the process.
+        code = (
+            "import os, socket, signal, sys, threading\n"
+            "def stuck(*_): os.kill(os.getpid(), signal.SIGINT); threading.Event().wait()\n"
+            "socket.getaddrinfo = stuck\n"
+            "from rawdl.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        )
+        outcome = rawdl.outcome([*rawdl.argv()[:3], "-c", code, "http://example.org/"])
+        assert (outcome.code, outcome.complaint) == (130, "rawdl: interrupted")
+
+    def test_an_ignored_signal_stays_ignored(self, rawdl: Command, origin: Origin) -> None:
+        # As for a job in the background of a script.
+        held = origin.serve("/a", Script(body=BODY, stall_at=500_000, stall_for=0.5))
+        command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *rawdl.argv("-q", held)]
+        with subprocess.Popen(command, cwd=rawdl.folder, env=rawdl.environment) as process:
+            origin.wait_request()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(GUARD) == 0
+
+
+class TestJSON:
+    def test_each_line_is_an_event_in_taros_spelling(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", Script(body=BODY, header=(("X-A", "\x7f\x1b\xff"),)))
+        outcome = rawdl("--json", url)
+        assert (outcome.code, outcome.stderr) == (0, "")
+        assert all(0x20 <= octet < 0x7F or octet == 0x0A for octet in outcome.stdout)
+        events = [json.loads(line) for line in outcome.stdout.splitlines()]
+        assert {event["url"] for event in events} == {url}
+        names = [event["event"] for event in events]
+        assert names == ["headers", *["progress"] * (len(events) - 2), "done"]
+        assert events[0]["header"]["X-A"] == "\x7f\x1b\xff" and events[0]["statusCode"] == 200
+        assert events[-2]["progress"] == 100 and events[-2]["totalBytesWritten"] == len(BODY)
+        assert events[-1]["errMsg"] == "downloadFile:ok" and events[-1]["filePath"] == "a"
+
+    def test_a_failure_is_an_event_and_a_line(self, rawdl: Command, origin: Origin) -> None:
+        outcome = rawdl("--json", origin.url("/404"), "nonsense")
+        events = [json.loads(line) for line in outcome.stdout.splitlines()]
+        assert outcome.code == 22
+        failed = {event["url"]: event for event in events if event["event"] == "failed"}
+        assert failed[origin.url("/404")]["errMsg"] == "downloadFile:fail http status 404"
+        assert failed["nonsense"]["errno"] == 600009
+        assert len(outcome.stderr.splitlines()) == 2
+
+    def test_a_signal_is_told_for_each_download(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", Script(body=BODY, stall_at=500_000))
+        with rawdl.start("--json", url, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert json.loads(process.stdout.readline())["event"] == "headers"
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=GUARD)
+        assert json.loads(out.splitlines()[-1])["errMsg"] == "downloadFile:fail abort"
+        assert (process.returncode, err) == (130, b"rawdl: interrupted\n")
+
+
+def test_a_slow_origin_is_told_apart_from_one_that_is_gone(rawdl: Command, origin: Origin) -> None:
+    """A pause is no failure."""
+    url = origin.serve("/a", Script(body=BODY, stall_at=500_000, stall_for=0.3, head_delay=0.2))
+    assert rawdl("-q", url) == (0, b"", "")
+
+
+def test_a_host_by_its_name(rawdl: Command, origin: Origin) -> None:
+    origin.serve("/a", Script(body=BODY))
+    assert socket.gethostbyname("localhost") == "127.0.0.1"
+    assert rawdl("-q", f"http://localhost:{origin.port}/a") == (0, b"", "")
