@@ -19,7 +19,7 @@ from rawdl.partfile import Destinations, PartFile
 from rawdl.pool import Key, Pool
 from rawdl.proto.messages import Limits, Request, checked_fields
 from rawdl.proto.timeouts import Timeouts, check_seconds
-from rawdl.proto.url import URL
+from rawdl.proto.url import URL, shown
 from rawdl.resolver import Lookup, Resolver, ThreadResolver
 from rawdl.results import DownloadResult
 from rawdl.sinks import Sink, TemporaryFile, as_sink
@@ -154,7 +154,7 @@ class Client:
         return task
 
     def _refused(self, error: DownloadError, url: str | None, *callbacks: Any) -> DownloadTask:
-        task = DownloadTask(self._driver, url or "", *callbacks)
+        task = DownloadTask(self._driver, shown(url or ""), *callbacks)
         self._driver.hand(lambda: task.attach(Refusal(self._shared, task, error)))
         return task
 

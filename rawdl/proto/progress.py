@@ -63,13 +63,16 @@ class SpeedMeter:
         self._last = now
         self._total = total
 
-    def speed(self, now: float) -> float | None:
-        """Return the bytes per second at ``now``, or None while there is nothing to say."""
+    def speed(self, now: float, total: int | None = None) -> float | None:
+        """Return the bytes per second at ``now``, or None while there is nothing to say.
+
+        ``total`` is what is there by now, if that is more than at the last sample.
+        """
         elapsed = now - self._began
         if elapsed < _WARM_UP:
             return None
         # The average began at zero; dividing by the weight that its samples have had so far takes that out.
-        return self._rate_at(now, self._total) / (1.0 - exp(-elapsed / _SMOOTHING))
+        return self._rate_at(now, self._total if total is None else total) / (1.0 - exp(-elapsed / _SMOOTHING))
 
     def _rate_at(self, now: float, total: int) -> float:
         elapsed = now - self._last
@@ -106,7 +109,7 @@ class Progress:
     def snapshot(self, now: float) -> ProgressUpdate:
         """Return the state of things at ``now``."""
         expected, written = self._expected, self.written
-        speed = self._meter.speed(now)
+        speed = self._meter.speed(now, written)
         if expected is None:
             return ProgressUpdate(0, written, 0, False, speed, None)
         percent = written * 100 // expected if expected else 0

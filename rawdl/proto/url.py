@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rawdl.errors import InvalidURL
 
-__all__ = ["URL", "Origin"]
+__all__ = ["URL", "Origin", "shown"]
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_HOST = 253  # characters of a DNS name without its root dot (RFC 1035 2.3.4: 255 octets on the wire)
@@ -168,6 +168,16 @@ class URL:
         user = f"{userinfo}@" if userinfo else ""
         fragment = "" if self.fragment is None else f"#{self.fragment}"
         return f"{self.scheme}://{user}{self.host_header}{self.target}{fragment}"
+
+
+def shown(text: str) -> str:
+    """Return what was given as a URL as it may be shown: without user name and password, even if it is malformed."""
+    try:
+        return URL.parse(text).redacted
+    except InvalidURL:
+        secret, at, rest = text.rpartition("@")
+        scheme, separator, _ = secret.partition("://")
+        return (scheme + separator if separator else "") + "***@" + rest if at else text
 
 
 def _split(text: str) -> tuple[str | None, str | None, str, str | None, str | None]:
