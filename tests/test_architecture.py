@@ -1,0 +1,271 @@
+"""Imports point down only, the protocol half does no I/O, and importing the package costs little.
+
+The allowed imports stand here as data.  What they are held against is read from the source, function bodies included.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import rawdl
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "rawdl"
+
+# Each module with those of ours that it may import when it is loaded, or later.  A name with a dot at the end stands
+# for all modules below it.
+LAYERS: dict[str, set[str]] = {
+    "version": set(),
+    "errors": set(),
+    "proto.": {"errors", "version", "proto."},
+    "loop": set(),
+    "resolver": {"errors", "loop"},
+    "profile": set(),
+    "results": {"errors", "profile", "proto."},
+    "connection": {"errors", "loop", "resolver", "proto."},
+    "tls": {"errors", "loop", "connection"},
+    "pool": {"errors", "loop", "connection", "resolver", "proto."},
+    "sinks": {"errors"},
+    "partfile": {"errors", "sinks", "proto."},
+    "driver": {"loop"},
+    "task": {"errors", "driver", "results", "proto."},
+    "engine": {"errors", "loop", "connection", "pool", "sinks", "partfile", "results", "task", "proto."},
+    "aio": {"errors", "driver", "results", "task"},
+    "client": {"errors", "loop", "resolver", "connection", "tls", "pool", "sinks", "partfile", "results", "driver"}
+    | {"task", "engine", "aio", "proto."},
+    "__init__": {"version", "errors", "results", "profile", "sinks", "task", "tls", "client", "proto."},
+    "cli.": {"__init__", "version", "errors", "results", "profile", "sinks", "task", "tls", "client", "proto.", "cli."},
+    "__main__": {"cli."},
+}
+# Upward imports inside a function: what they load is rarely needed, and is above.  Each with its reason.
+LATE = {
+    ("connection", "tls"): "TLS is loaded when an https URL comes, and is built on plain connections",
+    ("task", "aio"): "`await task` loads the asyncio bridge, which knows tasks",
+}
+FOREIGN = {"h11": {"proto.http11"}, "idna": {"proto.url"}, "rich": {"cli."}, "trustme": {"cli.demo"}}
+NO_IO = {"socket", "ssl", "selectors", "select", "threading", "_thread", "time", "os", "io", "asyncio", "random"}
+NO_IO |= {"logging", "subprocess", "signal", "tempfile", "pathlib", "shutil", "http", "urllib", "concurrent", "queue"}
+NO_IO |= {"multiprocessing", "datetime", "secrets", "uuid", "fcntl", "mmap"}
+# Who may read a clock: everybody else takes `now` from the loop.
+CLOCKS = {"loop", "cli."}
+NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "types", "constants", "misc"}
+THREADS = {"threading"}
+SLOW = {"ssl", "asyncio", "http.client", "urllib.request", "logging", "h11", "threading", "email", "tempfile"}
+
+
+COMPUTED = "a name that is computed"
+
+
+class Import(NamedTuple):
+    """One import: the module it stands in, what it names, and when it is carried out."""
+
+    importer: str
+    target: str
+    when: str  # "loading", "late" (in a function) or "typing"
+
+
+def source_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).replace(".__init__", "")
+
+
+def modules() -> dict[str, str]:
+    """Return the source of each module by its name within the package."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return {source_of(path): path.read_text(encoding="utf-8") for path in paths}
+
+
+def imports_of(importer: str, source: str) -> list[Import]:
+    return [Import(importer, target, when) for target, when in walk(ast.parse(source), "loading")]
+
+
+def walk(node: ast.AST, when: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, ast.Import):
+        yield from ((alias.name, when) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are absolute here"
+        yield from ((f"{node.module}.{alias.name}", when) for alias in node.names)
+    elif isinstance(node, ast.Call) and any(part in ast.dump(node.func) for part in ("__import__", "import_module")):
+        yield (node.args[0].value if isinstance(node.args[0], ast.Constant) else COMPUTED, "late")
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        when = "late"
+    elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+        when = "typing"
+    for child in ast.iter_child_nodes(node):
+        yield from walk(child, when)
+
+
+def inner(target: str, known: set[str]) -> str | None:
+    """Return which of our modules a dotted name leads to; None where it is somebody else's."""
+    parts = target.split(".")
+    if parts[0] != "rawdl":
+        return None
+    for end in range(len(parts), 1, -1):
+        if (name := ".".join(parts[1:end])) in known:
+            return name
+    return "__init__"
+
+
+def covers(rule: str, name: str) -> bool:
+    return name == rule or (rule.endswith(".") and f"{name}.".startswith(rule))
+
+
+def rule_of(name: str) -> str:
+    found = [rule for rule in LAYERS if covers(rule, name)]
+    assert len(found) == 1, f"the module {name} is in no layer: say in LAYERS what it may import"
+    return found[0]
+
+
+def violations(sources: dict[str, str]) -> list[str]:
+    """Return each import that breaks a rule, as a sentence."""
+    found = [item for name, source in sources.items() for item in imports_of(name, source)]
+    return [sentence for item in found for sentence in breaches(item, set(sources))]
+
+
+def breaches(item: Import, known: set[str]) -> Iterator[str]:
+    importer, target, when = item
+    mine = inner(target, known)
+    allowed = LAYERS[rule_of(importer)]
+    if mine is None:
+        top = target.split(".")[0]
+        if importer == "__init__" and target == COMPUTED:
+            return  # its table of public names, which has a test of its own
+        if covers("proto.", importer) and top in NO_IO:
+            yield f"{importer} imports {top}: the protocol half does no I/O and reads no clock"
+        elif top == "time" and when != "typing" and not any(covers(rule, importer) for rule in CLOCKS):
+            yield f"{importer} imports time: only the loop owns a clock"
+        elif top not in sys.stdlib_module_names and not any(covers(rule, importer) for rule in FOREIGN.get(top, ())):
+            yield f"{importer} imports {top}: a dependency that is not its"
+    elif when == "typing" or (when == "late" and (importer, mine) in LATE):
+        return
+    elif not any(covers(rule, mine) for rule in allowed):
+        yield f"{importer} imports {mine}, which is not below it"
+
+
+# The package as it is
+
+
+def test_imports_point_down_only() -> None:
+    assert violations(modules()) == []
+
+
+def test_public_names_come_from_below_too() -> None:
+    assert [home for home in rawdl._HOME.values() if not any(covers(rule, home) for rule in LAYERS["__init__"])] == []
+
+
+def test_the_layers_have_an_order() -> None:
+    """Otherwise "down" would mean nothing: the rules themselves must have no circle."""
+    left = {rule: {below for below in allowed if below != rule} for rule, allowed in LAYERS.items()}
+    while left:
+        lowest = {rule for rule, below in left.items() if not below & left.keys()}
+        assert lowest, f"these import one another in a circle: {sorted(left)}"
+        left = {rule: below for rule, below in left.items() if rule not in lowest}
+
+
+def test_the_rules_speak_of_modules_that_exist() -> None:
+    known = set(modules())
+    for rule in {*LAYERS, *(below for allowed in LAYERS.values() for below in allowed)}:
+        assert any(covers(rule, name) for name in known), f"there is no module {rule}"
+    seen = {(item.importer, inner(item.target, known)) for name in known for item in imports_of(name, modules()[name])}
+    assert seen >= LATE.keys(), "a late import that is allowed, and is not there"
+
+
+def test_no_module_is_named_after_nothing() -> None:
+    assert [name for name in modules() if NAMELESS & set(name.split("."))] == []
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [name for name, source in modules().items() if source.strip() and not ast.get_docstring(ast.parse(source))]
+    assert silent == []
+
+
+def test_importing_the_package_loads_nothing_slow() -> None:
+    assert loaded_by("import rawdl") & SLOW == set()
+    assert loaded_by("import rawdl; rawdl.TooLarge, rawdl.ProgressUpdate, rawdl.TaskState") & (SLOW - THREADS) == {
+        "h11"
+    }
+
+
+def test_plain_http_needs_neither_tls_nor_asyncio() -> None:
+    assert loaded_by("import rawdl; rawdl.Client().close()") & (SLOW - THREADS) == {"h11"}
+
+
+def test_the_protocol_half_loads_none_of_the_other() -> None:
+    loaded = {name for name in loaded_by("import rawdl.proto") if name.startswith("rawdl.")}
+    assert {name for name in loaded if not name.startswith("rawdl.proto")} == {"rawdl.errors", "rawdl.version"}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Return the modules that a statement loads in a fresh interpreter."""
+    code = f"import sys; before = set(sys.modules); {statement}; print(*(set(sys.modules) - before))"
+    command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+# The checker itself: it can fail
+
+
+PLANTED = [
+    ("proto.url", "import socket", "no I/O"),
+    ("proto.url", "import os.path", "no I/O"),
+    ("proto.url", "from time import monotonic", "no I/O"),
+    ("proto.framing", "def f():\n    def g():\n        import random", "no I/O"),
+    ("proto.framing", "class A:\n    def f(self):\n        from asyncio import sleep", "no I/O"),
+    ("proto.fields", "if TYPE_CHECKING:\n    import logging", "no I/O"),
+    ("proto.fields", "try:\n    import ssl\nexcept ImportError:\n    pass", "no I/O"),
+    ("proto.fields", "f = lambda: __import__('threading')", "no I/O"),
+    ("proto.fields", "import importlib\nimportlib.import_module('io')", "no I/O"),
+    ("proto.framing", "import h11", "not its"),
+    ("connection", "def f():\n    import h11", "not its"),
+    ("pool", "from requests import get", "not its"),
+    ("pool", "import_module(f'rawdl.{name}')", "not its"),
+    ("proto.url", "from rawdl.loop import Loop", "not below"),
+    ("proto.url", "from rawdl import loop", "not below"),
+    ("proto.url", "import rawdl.loop", "not below"),
+    ("proto.url", "def f():\n    from rawdl.client import Client", "not below"),
+    ("proto.url", "import rawdl", "not below"),
+    ("errors", "from rawdl.proto.url import URL", "not below"),
+    ("loop", "from rawdl.errors import DownloadError", "not below"),
+    ("connection", "from rawdl.tls import Handshake", "not below"),
+    ("connection", "def f():\n    from rawdl.pool import Pool", "not below"),
+    ("task", "from rawdl.client import Client", "not below"),
+    ("engine", "from rawdl.client import Client", "not below"),
+    ("client", "from rawdl.cli.main import main", "not below"),
+    ("driver", "import time", "only the loop owns a clock"),
+    ("pool", "def f():\n    from time import time", "only the loop owns a clock"),
+]
+HARMLESS = [
+    ("proto.url", "import re\nfrom rawdl.errors import InvalidURL\nfrom rawdl.proto import fields"),
+    ("proto.http11", "import h11"),
+    ("connection", "def f():\n    from rawdl.tls import Handshake"),
+    ("connection", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rawdl.tls import Handshake"),
+    ("task", "if typing.TYPE_CHECKING:\n    from rawdl.client import Client"),
+    ("loop", "import time"),
+    ("cli.main", "import time\nimport rawdl\nfrom rawdl.cli.get import get"),
+    ("cli.main", "from rawdl import Client, errors"),
+]
+
+
+@pytest.mark.parametrize(("importer", "source", "breach"), PLANTED)
+def test_a_planted_import_is_found(importer: str, source: str, breach: str) -> None:
+    known = dict.fromkeys(modules(), "")
+    found = violations({**known, importer: source})
+    assert len(found) == 1 and breach in found[0] and found[0].startswith(f"{importer} imports ")
+
+
+@pytest.mark.parametrize(("importer", "source"), HARMLESS)
+def test_a_harmless_import_is_let_through(importer: str, source: str) -> None:
+    assert violations({**dict.fromkeys(modules(), ""), importer: source}) == []
+
+
+def test_a_module_that_is_in_no_layer_is_found() -> None:
+    with pytest.raises(AssertionError, match="in no layer"):
+        violations({"utils": "import re"})
+    with pytest.raises(AssertionError, match="absolute"):
+        violations({"pool": "from . import errors"})
