@@ -97,12 +97,17 @@ class Connection:
         """Whether bytes are here that no readiness will be reported for."""
         return False
 
+    def quiet(self) -> bool:
+        """Whether nothing is left over, in either direction, that belongs to the exchange that has ended."""
+        return True
+
     def splice_source(self) -> int | None:
         """Return the descriptor whose bytes are those of the stream, if the kernel can move them by itself."""
         return self.fd if isinstance(self.sock, socket.socket) else None
 
     def lost(self, exc: OSError) -> ConnectionLost:
-        """Translate an error of the socket."""
+        """Translate an error of the socket; what looks like an end after it is none."""
+        self.clean_eof = False
         return ConnectionLost(f"the connection to {self.peer} broke: {exc.strerror or exc}", errno=exc.errno)
 
     def close(self) -> None:

@@ -61,6 +61,7 @@ class Driver:
                 self.loop.wake()
         else:
             self.loop.call_soon_threadsafe(action)
+            self._run_left_lying()  # whoever held the wheel may have looked for the last time just before
 
     def call_user(self, callback: Callable[..., object], *args: Any) -> None:
         """Call somebody else's code.  What it raises is logged; KeyboardInterrupt and SystemExit go to who drives.
@@ -196,6 +197,14 @@ class Driver:
                 return
             self._begin()
             self.loop.run_handed()
+
+    def _run_left_lying(self) -> None:
+        if self._wheel.acquire(blocking=False):
+            self._begin()
+            try:
+                self.loop.run_handed()
+            finally:
+                self._end()
 
     def expose(self) -> int:
         """Return the loop's descriptor; from now on it is readable whenever a step would do something."""

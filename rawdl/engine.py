@@ -270,7 +270,7 @@ class Download:
         assert exchange is not None
         while (event := exchange.next_event()) is not None:
             if isinstance(event, DataReceived):
-                self._job.sink.write(event.data)
+                self._write(event.data)
             elif isinstance(event, HeadReceived):
                 self._head_received(event)
             elif isinstance(event, BodyComplete):
@@ -339,11 +339,18 @@ class Download:
         buffer = self._shared.loop.buffer
         n = connection.recv_into(buffer)
         if n and n <= window:
-            self._job.sink.write(buffer[:n])
+            self._write(buffer[:n])
             exchange.advance(n)
         elif n:
             exchange.receive_data(buffer[:n])
         return n
+
+    def _write(self, data: memoryview) -> None:
+        """Hand payload to the sink, which takes its time: a disk wakes up, a caller's function does what it likes."""
+        loop = self._shared.loop
+        began = loop.time()
+        self._job.sink.write(data)
+        loop.back_from(began)
 
     def _splice(self, connection: Connection, window: int) -> int | None:
         """Have the kernel move payload to the file; where it refuses, do without from now on."""
@@ -360,8 +367,10 @@ class Download:
             self._splicing = False
             return None  # nothing was taken: the connection is still readable
         left = n or 0
+        began = self._shared.loop.time()
         while left:
             left -= self._empty(pipe, target, left)
+        self._shared.loop.back_from(began)
         return n
 
     def _empty(self, pipe: Pipe, target: int, count: int) -> int:
@@ -478,7 +487,7 @@ class Download:
         if connection is None or exchange is None or error is not None:
             reusable = False
         else:
-            reusable = not exchange.close_reasons and not connection.pending()
+            reusable = not exchange.close_reasons and connection.quiet()
         if connection is not None and reusable:
             self._shared.pool.give(self._job.key, connection)
         elif connection is not None and error is None:

@@ -45,14 +45,6 @@ class Slot:
         self.held = False
 
 
-class _Idle(NamedTuple):
-    """An idle connection, until when it is kept, and the turn in which it became idle."""
-
-    until: float
-    connection: Connection
-    turn: int
-
-
 class _Host:
     """One key's queue, slots and idle connections; it goes when all three are empty."""
 
@@ -62,7 +54,7 @@ class _Host:
         self.offered = 0  # the number under which it is among the eligible
         self.waiting: deque[Slot] = deque()
         self.held = 0
-        self.idle: list[_Idle] = []
+        self.idle: list[tuple[float, Connection]] = []  # until when, and which
 
 
 class Pool:
@@ -150,11 +142,11 @@ class Pool:
         """Return the idle connection that was used last, if there is one."""
         host = self._hosts.get(key)
         while host is not None and host.idle:
-            idle = host.idle.pop()
+            _, connection = host.idle.pop()
             self._idle -= 1
-            if idle.turn < self._loop.turns or _is_silent(idle.connection, self._loop.buffer):
-                return idle.connection
-            idle.connection.close()
+            if _is_silent(connection, self._loop.buffer):
+                return connection
+            connection.close()
         return None
 
     def give(self, key: Key, connection: Connection) -> None:
@@ -162,7 +154,7 @@ class Pool:
         now = self._loop.now
         # Nothing may arrive on it: whatever does is a close, or belongs to no request (RFC 9112 9.2).
         connection.watch(READ, lambda mask: self._discard(key, connection))
-        self._hosts[key].idle.append(_Idle(now + _IDLE_SECONDS, connection, self._loop.turns))
+        self._hosts[key].idle.append((now + _IDLE_SECONDS, connection))
         self._idle += 1
         if self._idle > _MAX_IDLE:
             self._close_oldest()
@@ -171,25 +163,23 @@ class Pool:
 
     def _discard(self, key: Key, connection: Connection) -> None:
         host = self._hosts[key]
-        host.idle = [idle for idle in host.idle if idle.connection is not connection]
+        host.idle = [idle for idle in host.idle if idle[1] is not connection]
         self._idle -= 1
         connection.close()
         self._offer(key, host)
 
     def _close_oldest(self) -> None:
-        key = min(
-            (key for key, host in self._hosts.items() if host.idle), key=lambda key: self._hosts[key].idle[0].until
-        )
-        self._discard(key, self._hosts[key].idle[0].connection)
+        key = min((key for key, host in self._hosts.items() if host.idle), key=lambda key: self._hosts[key].idle[0][0])
+        self._discard(key, self._hosts[key].idle[0][1])
 
     def _expire(self) -> None:
         self._expiry = None
         now = self._loop.now
         for key, host in list(self._hosts.items()):
-            for idle in list(host.idle):
-                if idle.until <= now:
-                    self._discard(key, idle.connection)
-        due = [host.idle[0].until for host in self._hosts.values() if host.idle]
+            for until, connection in list(host.idle):
+                if until <= now:
+                    self._discard(key, connection)
+        due = [host.idle[0][0] for host in self._hosts.values() if host.idle]
         if due:
             self._expiry = self._loop.call_at(min(due), self._expire)
 
@@ -204,8 +194,8 @@ class Pool:
             self._expiry.cancel()
             self._expiry = None
         for key, host in list(self._hosts.items()):
-            for idle in list(host.idle):
-                self._discard(key, idle.connection)
+            for _, connection in list(host.idle):
+                self._discard(key, connection)
 
     def __repr__(self) -> str:
         waiting = sum(len(host.waiting) for host in self._hosts.values())
@@ -213,7 +203,10 @@ class Pool:
 
 
 def _is_silent(connection: Connection, buffer: memoryview) -> bool:
-    """Look whether nothing has come on a connection since its last response: no turn has looked yet."""
+    """Look whether nothing has come on a connection since its last response, which belongs to no request.
+
+    The loop watches it too, but may have had no time to look.
+    """
     try:
         return connection.recv_into(buffer[:1]) is None
     except ConnectionLost:

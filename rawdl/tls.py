@@ -172,6 +172,10 @@ class TLSConnection(Connection):
         """Whether something was read from the socket that nobody has asked for yet: bytes, their end, a failure."""
         return bool(self._incoming.pending or self._ssl.pending() or self.clean_eof or self._failure)
 
+    def quiet(self) -> bool:
+        """Whether nothing is left over, in either direction, that belongs to the exchange that has ended."""
+        return not (self.pending() or self._unsent or self._outgoing.pending)
+
     def splice_source(self) -> int | None:
         """Return None: the kernel cannot read this stream."""
         return None
