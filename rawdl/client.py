@@ -59,7 +59,7 @@ class Client:
         tls: TLS | SSLContext | None = None,
         max_concurrent: int = 10,
         max_per_host: int = 6,
-        buffer_size: int = 262144,
+        buffer_size: int = 1048576,
         resolver: Lookup | Resolver | None = None,
         selector: Selector | None = None,
         clock: Callable[[], float] | None = None,

@@ -268,15 +268,20 @@ class Download:
         """Drain the exchange, and say what the download waits for then."""
         exchange = self._exchange
         assert exchange is not None
-        while (event := exchange.next_event()) is not None:
-            if isinstance(event, DataReceived):
-                self._write(event.data)
-            elif isinstance(event, HeadReceived):
-                self._head_received(event)
-            elif isinstance(event, BodyComplete):
-                return self._finish
-            if self._over:
-                return None
+        pieces: list[memoryview] = []
+        try:
+            while (event := exchange.next_event()) is not None:
+                if isinstance(event, DataReceived):
+                    pieces.append(event.data)
+                elif isinstance(event, HeadReceived):
+                    self._head_received(event)
+                elif isinstance(event, BodyComplete):
+                    return self._finish
+                if self._over:
+                    return None
+        finally:
+            if pieces:
+                self._write(pieces)
         if self._headers is None:
             return self._receive_head
         self._absent = self._shared.loop.absent
@@ -339,24 +344,28 @@ class Download:
         buffer = self._shared.loop.buffer
         n = connection.recv_into(buffer)
         if n and n <= window:
-            self._write(buffer[:n])
+            self._write([buffer[:n]])
             exchange.advance(n)
         elif n:
             exchange.receive_data(buffer[:n])
         return n
 
-    def _write(self, data: memoryview) -> None:
+    def _write(self, pieces: list[memoryview]) -> None:
         """Hand payload to the sink, which takes its time: a disk wakes up, a caller's function does what it likes."""
         loop = self._shared.loop
         began = loop.time()
-        self._job.sink.write(data)
+        self._job.sink.write_pieces(pieces)
         loop.back_from(began)
 
     def _splice(self, connection: Connection, window: int) -> int | None:
         """Have the kernel move payload to the file; where it refuses, do without from now on."""
         pipe = self._shared.pipe
         if pipe is None:
-            pipe = self._shared.pipe = Pipe()
+            try:
+                pipe = self._shared.pipe = Pipe()
+            except OSError:  # no descriptors are left
+                self._splicing = False
+                return None
         source, target = connection.splice_source(), self._job.sink.splice_target()
         assert source is not None and target is not None
         try:
@@ -450,8 +459,7 @@ class Download:
                 self._job.sink.revoke()
             error = self._aborted()
         self._let_go(error)
-        self._shared.live.discard(self._task)
-        self._task.settle(None if error is not None else self._result(), error)
+        self._settle(None if error is not None else self._result(), error)
 
     def abort(self) -> None:
         """Close everything at once; the settlement, which calls user code, waits for the next turn."""
@@ -460,11 +468,14 @@ class Download:
         error = self._aborted()
         self._let_go(error)
         self._task.enter(TaskState.ABORTED)
-        self._shared.loop.call_soon(lambda: self._settle_aborted(error))
+        self._shared.loop.call_soon(lambda: self._settle(None, error))
 
-    def _settle_aborted(self, error: Aborted) -> None:
-        self._shared.live.discard(self._task)
-        self._task.settle(None, error)
+    def _settle(self, result: DownloadResult | None, error: DownloadError | None) -> None:
+        task = self._task
+        # The task keeps its engine, for its progress; this way the two, and all that they hold, need no collector.
+        del self._task, self._job
+        self._shared.live.discard(task)
+        task.settle(result, error)
 
     def _let_go(self, error: DownloadError | None) -> None:
         """Free all that the download holds."""

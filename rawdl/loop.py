@@ -16,10 +16,14 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
+from mmap import mmap
 from typing import Final, Protocol
 
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
+
+
+_SCRATCH: Final = 131072  # bytes of the second buffer
 
 
 class Selector(Protocol):
@@ -87,7 +91,7 @@ class Loop:
         *,
         selector: Selector | None = None,
         clock: Callable[[], float] | None = None,
-        buffer_size: int = 262144,
+        buffer_size: int = 1048576,
     ) -> None:
         self._selector: Selector = selector or selectors.DefaultSelector()
         self._clock = clock or time.monotonic
@@ -109,13 +113,16 @@ class Loop:
 
     @cached_property
     def buffer(self) -> memoryview:
-        """The one buffer that all connections read into: a turn serves one at a time, so one is enough."""
-        return memoryview(bytearray(self._buffer_size))
+        """The one buffer that all connections read into: a turn serves one at a time, so one is enough.
+
+        Of a mapping, only the pages that are used take memory.
+        """
+        return memoryview(mmap(-1, self._buffer_size))
 
     @cached_property
     def scratch(self) -> memoryview:
         """A second one, for a connection that has to transform what it reads."""
-        return memoryview(bytearray(min(self._buffer_size, 65536)))
+        return memoryview(bytearray(min(self._buffer_size, _SCRATCH)))
 
     # Descriptors
 

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable
 
 from rawdl.errors import StorageError
-from rawdl.sinks import Sink, close, create, remove, storage_error, write_all
+from rawdl.sinks import Sink, close, create, remove, storage_error, write_all, write_pieces
 
 _LONGEST_NAME = 255  # bytes, on nearly every file system (NAME_MAX)
 
@@ -106,6 +106,9 @@ class PartFile(Sink):
 
     def write(self, data: memoryview) -> None:
         write_all(self._fd, data, self._part)
+
+    def write_pieces(self, pieces: list[memoryview]) -> None:
+        write_pieces(self._fd, pieces, self._part)
 
     def splice_target(self) -> int | None:
         return self._fd

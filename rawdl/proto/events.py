@@ -29,7 +29,7 @@ class HeadReceived(NamedTuple):
 
 
 class DataReceived(NamedTuple):
-    """Payload of the body, transfer coding removed.  ``data`` is valid until the next call into the exchange."""
+    """Payload of the body, transfer coding removed.  ``data`` is valid until more is fed to the exchange."""
 
     data: memoryview
 
