@@ -359,13 +359,23 @@ class Download:
 
     def _splice(self, connection: Connection, window: int) -> int | None:
         """Have the kernel move payload to the file; where it refuses, do without from now on."""
-        pipe = self._shared.pipe
-        if pipe is None:
-            try:
-                pipe = self._shared.pipe = Pipe()
-            except OSError:  # no descriptors are left
-                self._splicing = False
-                return None
+        shared = self._shared
+        try:
+            pipe = shared.pipe or Pipe()
+        except OSError:  # no descriptors are left
+            self._splicing = False
+            return None
+        # It is put back when it is empty: what another download finds in it would get into its file.
+        shared.pipe = None
+        try:
+            n = self._move_through(pipe, connection, window)
+        except BaseException:
+            pipe.close()
+            raise
+        shared.pipe = pipe
+        return n
+
+    def _move_through(self, pipe: Pipe, connection: Connection, window: int) -> int | None:
         source, target = connection.splice_source(), self._job.sink.splice_target()
         assert source is not None and target is not None
         try:
@@ -386,14 +396,12 @@ class Download:
         try:
             return pipe.drain(target, count)
         except OSError as exc:
-            if exc.errno in _REFUSED:
-                self._splicing = False
-                data = pipe.rescue(count)
-                self._job.sink.write(memoryview(data))
-                return len(data)
-            self._shared.pipe = None
-            pipe.close()  # and with it the bytes that could not be written
-            raise self._job.sink.failed(exc) from exc
+            if exc.errno not in _REFUSED:
+                raise self._job.sink.failed(exc) from exc
+            self._splicing = False
+            data = pipe.rescue(count)
+            self._job.sink.write(memoryview(data))
+            return len(data)
 
     def _broken_off(self, exchange: Exchange, lost: ConnectionLost) -> Step | None:
         """Say how far the body had come when the connection broke."""

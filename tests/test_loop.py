@@ -626,7 +626,7 @@ def test_a_selector_without_a_descriptor() -> None:
 
 def test_there_is_one_buffer(loop: Loop) -> None:
     assert len(loop.buffer) == 1 << 20 and loop.buffer is loop.buffer and not loop.buffer.readonly
-    assert len(loop.scratch) == 65536 and loop.scratch is loop.scratch and loop.scratch.obj is not loop.buffer.obj
+    assert len(loop.scratch) == 131072 and loop.scratch is loop.scratch and loop.scratch.obj is not loop.buffer.obj
     with contextlib.closing(Loop(buffer_size=4096)) as small:
         assert len(small.buffer) == len(small.scratch) == 4096
 
