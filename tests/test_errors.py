@@ -50,7 +50,9 @@ MADE = [
     (StorageError("m", path="/a", errno=28, url=URL), "storage", 602001, {"path": "/a", "errno": errno.ENOSPC}),
     (StorageError("m", url=URL), "storage", 602001, {"path": None, "errno": None}),
 ]
-each = pytest.mark.parametrize(("error", "reason", "code", "attributes"), MADE, ids=[type(error).__name__ for error, *_ in MADE])
+each = pytest.mark.parametrize(
+    ("error", "reason", "code", "attributes"), MADE, ids=[type(error).__name__ for error, *_ in MADE]
+)
 PARENTS = {
     InvalidURL: (DownloadError, ValueError),
     Aborted: (DownloadError,),

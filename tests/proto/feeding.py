@@ -138,6 +138,14 @@ def three_ways(data: bytes, **options) -> Outcome:
     return whole
 
 
+def in_any_two_pieces(data: bytes, **options) -> Outcome:
+    """Return what came of the data as one piece; fail if there is a place at which a cut changes that."""
+    whole = feed([data], **options)
+    for at in range(1, len(data)):
+        assert feed([data[:at], data[at:]], **options).gist == whole.gist, at
+    return whole
+
+
 def accepted(data: bytes, **options) -> Outcome:
     """Return the outcome of a response that is to be complete."""
     outcome = three_ways(data, **options)

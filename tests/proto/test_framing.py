@@ -18,6 +18,7 @@ from tests.proto.feeding import (
     exchange_for,
     feed,
     hang_guard,
+    in_any_two_pieces,
     refused,
     three_ways,
 )
@@ -311,6 +312,15 @@ def test_C11_a_line_limit_below_the_digits_of_a_size(limit: int) -> None:
     limits = Limits(chunk_line=limit)
     assert chunked(size + b"\r\na\r\n" + size + b"\r\nb\r\n" + LAST, limits=limits).body == b"ab"
     bad(size + b"\r\na\r\n0" + size + b"\r\nb\r\n" + LAST, limits=limits)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 4, 5, 6, 7, 30])
+def test_C11_C10_I9_a_limit_does_not_depend_on_the_cut(limit: int) -> None:
+    for body in (b"5;abc\r\nhello\r\n5;abcd\r\nhello\r\n" + LAST, b"1\r\nx\r\n0\r\nA: b\r\nC: d\r\n\r\n"):
+        in_any_two_pieces(HEAD + body, limits=Limits(chunk_line=limit))
+        in_any_two_pieces(HEAD + body, limits=Limits(trailer=limit))
+        in_any_two_pieces(HEAD + body, limits=Limits(chunk_extensions=limit))
+        in_any_two_pieces(HEAD + body, limits=Limits(body=limit))
 
 
 def test_C11_extensions_of_one_body() -> None:

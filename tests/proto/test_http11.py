@@ -21,6 +21,7 @@ from tests.proto.feeding import (
     exchange_for,
     feed,
     hang_guard,
+    in_any_two_pieces,
     refused,
     three_ways,
 )
@@ -651,9 +652,18 @@ def test_C10_fields() -> None:
     accepted(head(*[b"X: a"] * 255, b"Content-Length: 0"))
     assert "257 header fields" in refused(head(*[b"X: a"] * 256, b"Content-Length: 0"))
     accepted(b"\r\n" + head(*[b"X: a"] * 255, b"Content-Length: 0"))
+    refused(b"\r\n" + head(*[b"X: a"] * 256, b"Content-Length: 0"))
     refused(head(b"X: a", *[b" folded"] * 255, b"Content-Length: 0"))
     accepted(OK + b"\r\nhi", limits=Limits(fields=0))
     refused(head(b"X: a"), limits=Limits(fields=0))
+
+
+@pytest.mark.parametrize("limit", [20, 34, 35, 36, 37, 38, 39, 40, 60, 80])
+def test_C10_I9_a_limit_does_not_depend_on_the_cut(limit: int) -> None:
+    for data in (EMPTY, head(b"X: y", status=b"103 ") + EMPTY, b"\r\n" + head(b"A: b", b"a b: c") + b"until the end"):
+        in_any_two_pieces(data, limits=Limits(head=limit))
+        in_any_two_pieces(data, limits=Limits(line=limit - 20))
+        in_any_two_pieces(data, limits=Limits(fields=limit % 4))
 
 
 @pytest.mark.parametrize("end", [b"\r\n", b"\n"])

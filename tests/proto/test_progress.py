@@ -139,6 +139,19 @@ def test_T16_a_steady_stream_shows_its_speed() -> None:
         assert meter.speed(now) == pytest.approx(50_000, rel=1e-9)  # from the first sample on
 
 
+def test_T16_the_last_event_counts_every_byte() -> None:
+    progress = Progress(0.0, 5000, 3.0)
+    events = run(progress, [(float(i), i * 1000) for i in range(6)])
+    assert len(events) == 3
+    assert events[-1].bytes_per_second == pytest.approx(1000)
+
+
+def test_T16_a_hundredth_of_a_second_is_enough_to_say_something() -> None:
+    meter = SpeedMeter(0.0)
+    meter.sample(0.01, 50)
+    assert meter.speed(0.0099) is None and meter.speed(0.01) == pytest.approx(5000)
+
+
 def test_T16_the_speed_does_not_depend_on_how_often_it_is_sampled() -> None:
     often, seldom = SpeedMeter(0.0), SpeedMeter(0.0)
     for i in range(1, 1001):
