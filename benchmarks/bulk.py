@@ -2,8 +2,8 @@
 
     python bulk.py CLIENT URL PATH CA_FILE
 
-Each client is written the way its documentation recommends for a large body, limits off, with the buffer size that was
-cheapest for it among 64 KiB to 2 MiB.  A function here imports its client, then returns the work to be measured:
+Each client is written the way its documentation recommends for a large body, limits off, and a large buffer.
+A function here imports its client, then returns the work to be measured:
 connect, request, read everything, write it; the work returns its octets.  PATH may be /dev/null.
 """
 
