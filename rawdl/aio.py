@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from rawdl.task import DownloadTask
 
 
+# The abort is handed over in one and told in the next; a callback that takes part may cost one more.
+_TURNS_TO_SETTLE = 3
+
+
 async def wait(task: DownloadTask, driver: Driver) -> DownloadResult:
     """Return the task's result or raise its error; a cancellation aborts it."""
     driver.check_process()
@@ -32,6 +36,7 @@ async def wait(task: DownloadTask, driver: Driver) -> DownloadResult:
         await ended
     except asyncio.CancelledError:
         task.abort()
+        bridge.see_settled(task)
         raise
     finally:
         bridge.leave()
@@ -65,6 +70,12 @@ class Bridge:
         if self._waiting == 1:
             self._driver.when_free.append(self._on_free)
             self._seize()
+
+    def see_settled(self, task: DownloadTask) -> None:
+        """Have an aborted task told of while we still drive: perhaps nobody does afterwards."""
+        for _ in range(_TURNS_TO_SETTLE):
+            if self._driving and not task.done():
+                self._turn()
 
     def leave(self) -> None:
         """Count one less; the last lets go of the client."""

@@ -136,6 +136,8 @@ class Client:
                 target = _temporary(parsed, directory)
             request = Request("GET", parsed, header)
             key = Key(parsed.origin, self._context_for(parsed))
+            if isinstance(target, PartFile):
+                target.claim()
         except DownloadError as exc:
             checked_fields(header)
             return self._refused(exc, url, success, fail, complete)

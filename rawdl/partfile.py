@@ -22,18 +22,17 @@ class Destinations:
     """The files that one client is writing at the moment, so that no two tasks write the same one."""
 
     def __init__(self) -> None:
-        self._live: set[str] = set()
+        self._live: dict[str, PartFile] = {}
         self._umask: int | None = None
 
-    def claim(self, path: str) -> None:
-        """Reserve a path, or raise StorageError."""
-        if path in self._live:
+    def claim(self, path: str, owner: PartFile) -> None:
+        """Reserve a path, from whatever thread, or raise StorageError."""
+        if self._live.setdefault(path, owner) is not owner:
             raise StorageError(f"{path} is in use: another download is writing it", path=path)
-        self._live.add(path)
 
     def release(self, path: str) -> None:
         """Let another task have it."""
-        self._live.discard(path)
+        self._live.pop(path, None)
 
     def umask(self) -> int:
         """Return the process's umask, as it was at the first file.
@@ -63,11 +62,16 @@ class PartFile(Sink):
         self._identity: tuple[int, int] = (0, 0)
         self._mode: int | None = None  # of the file that will be replaced
 
-    def open(self) -> None:
+    def claim(self) -> None:
+        """Reserve the destination until the download has ended, or raise StorageError."""
         folder, name = os.path.split(self._final)
         place = os.path.join(os.path.realpath(folder), name)
-        self._destinations.claim(place)
+        self._destinations.claim(place, self)
         self._claimed = place
+
+    def open(self) -> None:
+        if self._claimed is None:
+            self.claim()
         try:
             self._mode = self._replaced_mode()
             self._fd = self._create()
@@ -93,7 +97,7 @@ class PartFile(Sink):
             return None  # the link is replaced, not what it points to
         if not stat.S_ISREG(status.st_mode):
             raise StorageError(f"{self.path} is no regular file", path=self.path, errno=errno.EEXIST)
-        return stat.S_IMODE(status.st_mode)
+        return status.st_mode & 0o777  # what came from elsewhere does not run as somebody else
 
     def _create(self) -> int:
         try:

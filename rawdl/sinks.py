@@ -6,6 +6,8 @@ becomes a `StorageError` here, at the border, and nowhere else.
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -128,7 +130,9 @@ class WritableSink(Sink):
                 n = self._target.write(data)
             except Exception as exc:
                 raise sink_error("write()", exc) from exc
-            if n is None:  # as raw, non-blocking files say that they took nothing; others that they took all
+            if n is None and isinstance(self._target, io.RawIOBase):
+                raise StorageError("the sink's write() took nothing: it does not block", errno=errno.EAGAIN)
+            if n is None:  # as many a write() returns that took all
                 return
             if not 0 < n <= len(data):
                 raise StorageError(f"the sink's write() took {n} of {len(data)} bytes")

@@ -317,8 +317,8 @@ class Origin:
 
     def _spawn(self, target: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=self._guard, args=(target, *args), name=f"origin:{self.port}")
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)  # not before: one that was never started cannot be joined
 
     def _guard(self, target: Callable[..., None], *args: object) -> None:
         try:

@@ -318,12 +318,14 @@ def test_S3_S8_result_inside_its_own_settlement_is_there(where: str, client: raw
 
 
 def test_S3_result_in_a_coroutine_on_the_driving_loop_is_refused(client: rawdl.Client, origin: Origin):
-    first = client.download_file(url=origin.serve("/a", WHOLE), sink=rawdl.DiscardSink())
     other = client.download_file(url=origin.serve("/b", STALLED), sink=rawdl.DiscardSink())
+    url = origin.serve("/a", Script(body=BODY, head_delay=0.2))
+    first = client.download_file(url=url, sink=rawdl.DiscardSink())
 
     async def main() -> list[str]:
         waiting = asyncio.ensure_future(awaiting(first))
-        await asyncio.sleep(0)
+        while other.state != "receiving" and not waiting.done():
+            await asyncio.sleep(0.005)
         refusals = [refusal(call) for call in (other.result, other.exception, client.run, client.step)]
         await waiting
         return refusals
@@ -482,7 +484,8 @@ def test_S3_T21_T33_a_crowd_of_threads_and_tasks(mode: str, origin: Origin, tmp_
     for recorder, task in recorders:
         aborted = task.exception() is not None
         assert recorder.outcome == (["fail", "complete"] if aborted else ["success", "complete"])
-        assert recorder.names[-2:] == recorder.outcome
+        # The header listener may have come so late that it was told behind the end (T8).
+        assert set(recorder.names[recorder.names.index("complete") + 1 :]) <= {"headers"}
         assert str(task.state) == ("aborted" if aborted else "completed")
     done = [task for _, task in recorders if task.exception() is None]
     assert len(list(tmp_path.iterdir())) == len(done) > 20

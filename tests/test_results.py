@@ -273,7 +273,8 @@ def test_T40_the_queue_is_part_of_the_profile(world: World):
     waits = client.download_file(url=URL, sink=rawdl.MemorySink())
     client.run()
     first, second = slow.result().profile, waits.result().profile
-    assert second.queue_end - second.queue_start >= first.response_end - first.fetch_start > 50
+    waited, took = second.queue_end - second.queue_start, first.response_end - first.fetch_start
+    assert waited >= took - 2 > 50, "less the rounding of four times"
     ordered(second)
 
 

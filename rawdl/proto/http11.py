@@ -345,9 +345,9 @@ class Exchange:
         if self._closed and framing.end_at_close():
             return True
         wanted = f"of {framing.length}" if framing.length is not None else f"({framing!r})"
-        how = "closed" if self._closed else "broke off"
+        how = "was closed" if self._closed else "broke off"
         raise IncompleteBody(
-            f"the connection was {how} after {framing.received} bytes {wanted} of the body (RFC 9112 8)",
+            f"the connection {how} after {framing.received} bytes {wanted} of the body (RFC 9112 8)",
             received=framing.received,
             expected=framing.length,
         )

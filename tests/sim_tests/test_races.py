@@ -352,12 +352,14 @@ def test_T28_abort_between_turns(site: Site, tmp_path: Path):
 
 
 @pytest.mark.contract("T28", "T29", "T30", "T31", "T32", "S8")
-def test_T31_abort_by_a_signal_handler_in_select(site: Site, tmp_path: Path):
-    """Its turn closes the socket, and whatever that turn had to tell is not told."""
+@pytest.mark.parametrize("late", [0.0, 0.02], ids=["alone", "with data"])
+def test_T31_abort_by_a_signal_handler_in_select(site: Site, late: float, tmp_path: Path):
+    """Its turn closes the socket, and whatever that turn had to tell, of what has come as well, is not told."""
 
     def interfere(scene: Scene, turn: int) -> None:
         task, told = scene.fetch.task, len(scene.fetch.events)
         idle = int(site.reused and task.state is TaskState.QUEUED)
+        scene.world.wait(late)
         scene.world.interrupt(0, task.abort)
         scene.client.step(None)
         assert len(scene.world.sockets) == idle
@@ -403,6 +405,22 @@ def abort_in_call(scene: Scene, name: str, number: int) -> list[tuple[TaskState,
     seen: list[tuple[TaskState, bool, int]] = []
     scene.fetch.react(name, listener)
     return seen
+
+
+@pytest.mark.contract("T18", "T31")
+@pytest.mark.parametrize("name", ["headers", "progress"])
+def test_T31_after_an_abort_in_one_listener_the_next_is_not_called(name: str):
+    with World() as world:
+        world.listen(HOST, 80, http_peer(OK))
+        client = world.client()
+        fetch = Fetch(client)
+        fetch.react(name, lambda event: fetch.task.abort())
+        add = fetch.task.on_headers_received if name == "headers" else fetch.task.on_progress_update
+        called: list[object] = []
+        add(called.append)
+        client.run()
+        assert isinstance(fetch.error, rawdl.Aborted)
+        assert called == []
 
 
 @pytest.mark.contract("T29", "T30")

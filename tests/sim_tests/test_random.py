@@ -227,7 +227,7 @@ def test_a_foreign_loop_ends_the_same(seed: int, server_context: ssl.SSLContext,
     """Nothing is left to the moment here: each outcome follows from what the task's own server does."""
     ends = [outcomes(seed, nested, server_context, ca_file) for nested in (False, True)]
     assert ends[0] == ends[1]
-    assert len({end[0] for end in ends[0]}) > 2
+    assert len({end[0] for end in ends[0]}) > 1
 
 
 def outcomes(
