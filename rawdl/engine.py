@@ -429,9 +429,9 @@ class Download:
         self._marks.response_end = loop.now
         self._task.enter(TaskState.FINISHING)
         self._deadlines.leave()
-        self._progress.written = self._exchange.received
+        last = self._progress.finish(loop.now, self._exchange.received)
         if self._task.has_progress_listeners:
-            self._task.dispatch_progress(self._progress.final(loop.now))
+            self._task.dispatch_progress(last)
         if self._over:
             return None
         if self._deadlines.expired(loop.time()) is not None:

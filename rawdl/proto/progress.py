@@ -88,10 +88,11 @@ class Progress:
     ``interval`` is the shortest time between two events in seconds, 0 for one each time that bytes came.
     """
 
-    __slots__ = ("_due", "_expected", "_interval", "_meter", "written")
+    __slots__ = ("_due", "_expected", "_interval", "_last", "_meter", "written")
 
     def __init__(self, now: float, expected: int | None, interval: float) -> None:
         self.written = 0
+        self._last: ProgressUpdate | None = None  # once everything has arrived
         self._expected = expected
         self._interval = interval
         self._due = now
@@ -108,6 +109,8 @@ class Progress:
 
     def snapshot(self, now: float) -> ProgressUpdate:
         """Return the state of things at ``now``."""
+        if self._last is not None:
+            return self._last
         expected, written = self._expected, self.written
         speed = self._meter.speed(now, written)
         if expected is None:
@@ -116,7 +119,8 @@ class Progress:
         eta = (expected - written) / speed if speed is not None and speed >= _STALLED else None
         return ProgressUpdate(percent, written, expected, True, speed, eta)
 
-    def final(self, now: float) -> ProgressUpdate:
-        """Return the last event: everything has arrived."""
-        self._meter.sample(now, self.written)
-        return ProgressUpdate(100, self.written, self.written, True, self._meter.speed(now), 0.0)
+    def finish(self, now: float, written: int) -> ProgressUpdate:
+        """Return the last event: everything has arrived, which may be the first that is known of the length."""
+        self.written = written
+        self._last = ProgressUpdate(100, written, written, True, self._meter.speed(now, written), 0.0)
+        return self._last

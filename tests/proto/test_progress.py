@@ -17,7 +17,7 @@ KIB = 1024
 def run(progress: Progress, steps: list[tuple[float, int]]) -> list[ProgressUpdate]:
     """Return the events of a body whose total is so many bytes at such times, the last one included."""
     events = [progress.snapshot(now) for now, written in steps if progress.advance(now, written)]
-    return [*events, progress.final(steps[-1][0])]
+    return [*events, progress.finish(*steps[-1])]
 
 
 # The percentage (T10, T12, T14)
@@ -66,14 +66,15 @@ def test_T12_an_unknown_length() -> None:
     assert (update.progress, update.total_bytes_written, update.total_bytes_expected_to_write) == (0, 5000, 0)
     assert update.length_computable is False and update.eta is None and update.bytes_per_second > 0
     progress.advance(2.0, 6000)
-    last = progress.final(2.0)
+    last = progress.finish(2.0, 6000)
     assert (last.progress, last.total_bytes_written, last.total_bytes_expected_to_write) == (100, 6000, 6000)
     assert last.length_computable is True and last.eta == 0.0
+    assert progress.snapshot(1000.0) is last
 
 
 @pytest.mark.parametrize("expected", [0, None])
 def test_T14_an_empty_body(expected: int | None) -> None:
-    last = Progress(5.0, expected, 0.05).final(5.0)
+    last = Progress(5.0, expected, 0.05).finish(5.0, 0)
     assert last == ProgressUpdate(100, 0, 0, True, None, 0.0)
 
 
@@ -237,7 +238,7 @@ def test_T10_T16_whatever_comes_all_numbers_are_sane(seed: int) -> None:
         written = min(total, written + rng.choice([0, 1, 1000, total // 50]))
         progress.advance(now, written)
         updates.append(progress.snapshot(now + rng.choice([0.0, 3.0, 3000.0])))
-    updates.append(progress.final(now))
+    updates.append(progress.finish(now, written))
     for update in updates:
         assert 0 <= update.progress <= 100
         assert update.bytes_per_second is None or 0 <= update.bytes_per_second < math.inf

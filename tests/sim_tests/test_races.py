@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
-import signal
 import ssl
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -532,63 +529,6 @@ def abort_at_line(site: Site, line: int, folder: Path) -> bool:
         except AssertionError as error:
             raise AssertionError(f"aborted at {interruption.where} (line {line} of the run)") from error
     return aborted
-
-
-@pytest.mark.contract("K10", "I1", "I8", "T27")
-@pytest.mark.usefixtures("leaves_descriptors")  # it looks for itself, and says at which line
-@pytest.mark.parametrize("site", ["http", "https", "https reused"], indirect=True)
-def test_K10_KeyboardInterrupt_at_any_line(site: Site, tmp_path: Path):
-    """It leaves run() wherever it strikes; then the client is closed, and nothing is left but perhaps a whole file."""
-    torn: dict[str, str] = {}
-    with warnings.catch_warnings(action="ignore"):
-        for line in range(1, lines_of_a_run(site, tmp_path), 11):
-            where, left = interrupt_at_line(site, line, tmp_path)
-            if left:
-                torn[where] = left
-        gc.collect()
-    assert torn == {}
-
-
-def interrupt_at_line(site: Site, line: int, folder: Path) -> tuple[str, str]:
-    """Play the scene, interrupt it at that line, close the client; return where that was, and what is wrong then."""
-    world = World()
-    scene = Scene(world, site, folder)
-    with Interruption(line, interrupt_from_the_keyboard) as interruption, contextlib.suppress(KeyboardInterrupt):
-        scene.client.run()
-    wrong = []
-    try:
-        with hang_guard():
-            scene.client.close()
-    except Exception as error:
-        wrong.append(f"close() raised {error!r}")
-    wrong += [f"{len(world.sockets)} sockets open"] if world.sockets else []
-    wrong += [] if scene.fetch.task.done() else ["the task has not ended"]
-    for path in folder.iterdir():
-        wrong += [] if path == scene.path and path.read_bytes() == b"x" * 400 else [f"{path.name} left"]
-        path.unlink()
-    for selector in world.selectors:
-        selector.close()
-    return interruption.where, ", ".join(wrong)
-
-
-def interrupt_from_the_keyboard() -> None:
-    raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def hang_guard() -> Iterator[None]:
-    """Raise TimeoutError in what waits for ever."""
-
-    def give_up(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError("it hangs")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, 3.0)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 # More than one client
