@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rawdl.connection import Dialer, SocketFactory
 from rawdl.driver import Driver
-from rawdl.engine import Download, Job, Refusal, Shared
+from rawdl.engine import Download, Refusal
 from rawdl.errors import DownloadError, TLSError
+from rawdl.job import Job, Shared
 from rawdl.loop import Loop, Selector
 from rawdl.partfile import Destinations, PartFile
 from rawdl.pool import Key, Pool
@@ -262,9 +263,7 @@ class Client:
         self._shared.pool.close()
         if isinstance(self._resolver, ThreadResolver):
             self._resolver.close()
-        if self._shared.pipe is not None:
-            self._shared.pipe.close()
-            self._shared.pipe = None
+        self._shared.pipe.close()
         self._loop.close()
 
     def _check_open(self) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rawdl.errors import ConnectError, ConnectionLost, DownloadError, ResolveError, TLSError
@@ -132,47 +130,6 @@ def address_text(address: Address) -> str:
     if family == socket.AF_INET6:
         return f"[{where[0]}]:{where[1]}"
     return f"{where[0]}:{where[1]}"
-
-
-class Pipe:
-    """Move bytes from a socket to a file inside the kernel (Linux): they never enter this process.
-
-    One pipe serves all connections of a loop, since each move empties it.
-    """
-
-    SIZE: Final = 1 << 20  # what an unprivileged process may set (/proc/sys/fs/pipe-max-size)
-
-    def __init__(self) -> None:
-        import fcntl
-
-        self._out, self._in = os.pipe()
-        with suppress(OSError):  # the default of 64 KiB works as well, at more calls
-            fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, self.SIZE)
-
-    @staticmethod
-    def supported() -> bool:
-        """Whether this platform has splice."""
-        return sys.platform == "linux" and hasattr(os, "splice")
-
-    def fill(self, source: int, count: int) -> int | None:
-        """Take up to ``count`` bytes from a socket; None: it is dry, 0: its end.  OSError where splice is refused."""
-        try:
-            return os.splice(source, self._in, min(count, self.SIZE), flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
-        except BlockingIOError:
-            return None
-
-    def drain(self, target: int, count: int) -> int:
-        """Write up to ``count`` of the bytes taken to a file, at its position."""
-        return os.splice(self._out, target, count, flags=os.SPLICE_F_MOVE)
-
-    def rescue(self, count: int) -> bytes:
-        """Read back bytes that were taken and whose target refuses to be spliced to."""
-        return os.read(self._out, count)
-
-    def close(self) -> None:
-        """Close both ends; what was taken and not written is lost."""
-        os.close(self._in)
-        os.close(self._out)
 
 
 class Dialer:

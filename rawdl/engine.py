@@ -11,86 +11,54 @@ the sink, frees the slot and settles the task.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from rawdl.connection import Connection, Dial, Dialer, Pipe
+from rawdl.alarm import Alarm
+from rawdl.connection import Connection, Dial
 from rawdl.errors import Aborted, ConnectionLost, DownloadError, IncompleteBody, Timeout
-from rawdl.loop import READ, WRITE, Loop, Timer
-from rawdl.pool import Key, Pool, Slot
+from rawdl.job import Job, Shared
+from rawdl.lanes import Lanes
+from rawdl.loop import READ, WRITE
+from rawdl.pool import Slot
 from rawdl.proto.events import BodyComplete, DataReceived, HeadReceived
 from rawdl.proto.framing import Framing, UntilClose
-from rawdl.proto.http11 import Exchange, HeadWriter
+from rawdl.proto.http11 import Exchange
 from rawdl.proto.progress import Progress, ProgressUpdate
-from rawdl.proto.timeouts import Deadlines, Phase
+from rawdl.proto.timeouts import Phase
 from rawdl.results import DownloadResult, HeadersReceived, Marks, status_error
 from rawdl.task import DownloadTask, TaskState
 
 if TYPE_CHECKING:
-    from rawdl.proto.messages import Limits, Request
-    from rawdl.proto.timeouts import Timeouts
-    from rawdl.sinks import Sink
+    pass
 
 # Reads in one turn before the other connections get theirs: at 256 KiB each that is 4 MiB, some milliseconds.
 _READS_PER_TURN: Final = 16
-# Below this a splice costs more than it saves: two calls and a pipe for what one read brings.
-_WORTH_SPLICING: Final = 65536
 # A read that brings less than this has emptied the socket, nearly always: looking again would cost a call for nothing.
 _DRY_BELOW: Final = 65536
-_REFUSED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 
 Step = Callable[[], "Step | None"]
-
-
-class Shared:
-    """What all downloads of a client share."""
-
-    __slots__ = ("dialer", "live", "loop", "pipe", "pool", "writer")
-
-    def __init__(self, loop: Loop, pool: Pool, dialer: Dialer) -> None:
-        self.loop = loop
-        self.pool = pool
-        self.dialer = dialer
-        self.writer = HeadWriter()
-        self.pipe: Pipe | None = None  # once there is something to splice
-        self.live: set[DownloadTask] = set()  # the tasks that are not settled
-
-
-class Job(NamedTuple):
-    """What one download is to do."""
-
-    request: Request
-    key: Key
-    sink: Sink
-    file_path: str | None
-    timeouts: Timeouts
-    limits: Limits
-    progress_interval: float
-    fail_on_status: bool
 
 
 class Download:
     """Carry one job out, and tell its task."""
 
     __slots__ = (
-        "_absent",
+        "_alarm",
         "_connection",
-        "_deadlines",
         "_dial",
         "_exchange",
         "_framing",
         "_headers",
         "_job",
+        "_lanes",
         "_marks",
         "_over",
         "_progress",
         "_shared",
         "_slot",
-        "_splicing",
         "_step",
         "_task",
-        "_timer",
     )
 
     def __init__(self, shared: Shared, job: Job, task: DownloadTask) -> None:
@@ -105,11 +73,9 @@ class Download:
         self._framing: Framing | None = None
         self._headers: HeadersReceived | None = None
         self._progress: Progress | None = None
-        self._deadlines: Deadlines | None = None
-        self._timer: Timer | None = None
+        self._alarm: Alarm | None = None
         self._step: Step | None = None
-        self._splicing = False
-        self._absent = 0.0  # of the loop, when the idle gap began
+        self._lanes: Lanes | None = None  # once there is a body
         self._over = False
         shared.live.add(task)
 
@@ -119,9 +85,8 @@ class Download:
         """Leave the queue: the clocks start now."""
         now = self._shared.loop.now
         self._marks.queue_end = now
-        self._deadlines = Deadlines(self._job.timeouts, now)
         self._task.enter(TaskState.CONNECTING)
-        self._arm()
+        self._alarm = Alarm(self._shared.loop, self._job.timeouts, self._timed_out)
         self._step = self._open
         self._advance()
 
@@ -178,8 +143,7 @@ class Download:
         marks.peer = self._connection.address[1][:2]
         marks.request_start = now
         marks.sent = len(self._exchange.data_to_send())
-        assert self._deadlines is not None
-        self._deadlines.enter(Phase.SEND, now)  # armed if it turns out that there is something to wait for
+        self._enter(Phase.SEND)
         return self._send
 
     def _send(self) -> Step | None:
@@ -204,7 +168,6 @@ class Download:
     def _send_later(self, connection: Connection) -> Step | None:
         """Wait until more can be sent, or until the server answers what it has of the request (RFC 9112 9.5)."""
         connection.watch(READ | WRITE, self._on_ready)
-        self._arm()
         following = self._receive_head()
         if following == self._receive_head:
             return None  # an interim response, or a part of one: the request still wants to be sent
@@ -281,10 +244,10 @@ class Download:
                     return None
         finally:
             if pieces:
-                self._write(pieces)
+                assert self._lanes is not None
+                self._lanes.write(pieces)
         if self._headers is None:
             return self._receive_head
-        self._absent = self._shared.loop.absent
         self._enter(Phase.IDLE)
         if exchange.received:
             self._note_progress()
@@ -297,25 +260,21 @@ class Download:
         self._headers = HeadersReceived(head.header, head.status_code, head.reason, head.http_version, url)
         self._progress = Progress(now, head.framing.length, self._job.progress_interval)
         self._task.enter(TaskState.RECEIVING)
-        assert self._connection is not None and self._deadlines is not None
-        self._deadlines.leave()
-        self._splicing = (
-            self._connection.splice_source() is not None
-            and self._job.sink.splice_target() is not None
-            and Pipe.supported()
-        )
+        assert self._connection is not None and self._exchange is not None and self._alarm is not None
+        self._alarm.leave()
+        self._lanes = Lanes(self._shared.loop, self._shared.pipe, self._connection, self._exchange, self._job.sink)
         self._task.dispatch_headers(self._headers)
         if self._job.fail_on_status and head.status_code >= 400 and not self._over:
             raise status_error(head.status_code, url)
 
     def _receive_body(self) -> Step | None:
         """Move payload from the connection to the sink until the connection is dry."""
-        connection, exchange = self._connection, self._exchange
-        assert connection is not None and exchange is not None
+        connection, exchange, lanes = self._connection, self._exchange, self._lanes
+        assert connection is not None and exchange is not None and lanes is not None
         enough = min(len(self._shared.loop.buffer), _DRY_BELOW)
         for _ in range(_READS_PER_TURN):
             try:
-                n = self._move_payload(connection, exchange)
+                n = lanes.move()
             except ConnectionLost as exc:
                 return self._broken_off(exchange, exc)
             if n is None:
@@ -333,76 +292,6 @@ class Download:
             self._shared.loop.call_soon(self._advance)  # no readiness will be reported for what is decrypted already
         return None
 
-    def _move_payload(self, connection: Connection, exchange: Exchange) -> int | None:
-        """Take the cheapest road that the case allows; return the bytes read, None: it is dry, 0: its end."""
-        window = exchange.body_window()
-        if self._splicing and window >= _WORTH_SPLICING:
-            n = self._splice(connection, window)
-            if n:
-                exchange.advance(n)
-            return n
-        buffer = self._shared.loop.buffer
-        n = connection.recv_into(buffer)
-        if n and n <= window:
-            self._write([buffer[:n]])
-            exchange.advance(n)
-        elif n:
-            exchange.receive_data(buffer[:n])
-        return n
-
-    def _write(self, pieces: list[memoryview]) -> None:
-        """Hand payload to the sink, which takes its time: a disk wakes up, a caller's function does what it likes."""
-        loop = self._shared.loop
-        began = loop.time()
-        self._job.sink.write_pieces(pieces)
-        loop.back_from(began)
-
-    def _splice(self, connection: Connection, window: int) -> int | None:
-        """Have the kernel move payload to the file; where it refuses, do without from now on."""
-        shared = self._shared
-        try:
-            pipe = shared.pipe or Pipe()
-        except OSError:  # no descriptors are left
-            self._splicing = False
-            return None
-        # It is put back when it is empty: what another download finds in it would get into its file.
-        shared.pipe = None
-        try:
-            n = self._move_through(pipe, connection, window)
-        except BaseException:
-            pipe.close()
-            raise
-        shared.pipe = pipe
-        return n
-
-    def _move_through(self, pipe: Pipe, connection: Connection, window: int) -> int | None:
-        source, target = connection.splice_source(), self._job.sink.splice_target()
-        assert source is not None and target is not None
-        try:
-            n = pipe.fill(source, window)
-        except OSError as exc:
-            if exc.errno not in _REFUSED:
-                raise connection.lost(exc) from exc
-            self._splicing = False
-            return None  # nothing was taken: the connection is still readable
-        left = n or 0
-        began = self._shared.loop.time()
-        while left:
-            left -= self._empty(pipe, target, left)
-        self._shared.loop.back_from(began)
-        return n
-
-    def _empty(self, pipe: Pipe, target: int, count: int) -> int:
-        try:
-            return pipe.drain(target, count)
-        except OSError as exc:
-            if exc.errno not in _REFUSED:
-                raise self._job.sink.failed(exc) from exc
-            self._splicing = False
-            data = pipe.rescue(count)
-            self._job.sink.write(memoryview(data))
-            return len(data)
-
     def _broken_off(self, exchange: Exchange, lost: ConnectionLost) -> Step | None:
         """Say how far the body had come when the connection broke."""
         exchange.receive_eof(clean=False)
@@ -413,10 +302,9 @@ class Download:
 
     def _note_progress(self) -> None:
         """Count what has arrived, and tell it if that is due."""
-        assert self._progress is not None and self._exchange is not None and self._deadlines is not None
+        assert self._progress is not None and self._exchange is not None
         now = self._shared.loop.now
-        self._absent = self._shared.loop.absent
-        self._deadlines.enter(Phase.IDLE, now)
+        self._enter(Phase.IDLE)
         if self._progress.advance(now, self._exchange.received) and self._task.has_progress_listeners:
             self._task.dispatch_progress(self._progress.snapshot(now))
 
@@ -424,17 +312,17 @@ class Download:
 
     def _finish(self) -> Step | None:
         """Everything has arrived: tell so, and make it visible."""
-        assert self._exchange is not None and self._progress is not None and self._deadlines is not None
+        assert self._exchange is not None and self._progress is not None and self._alarm is not None
         loop = self._shared.loop
         self._marks.response_end = loop.now
         self._task.enter(TaskState.FINISHING)
-        self._deadlines.leave()
+        self._alarm.leave()
         last = self._progress.finish(loop.now, self._exchange.received)
         if self._task.has_progress_listeners:
             self._task.dispatch_progress(last)
         if self._over:
             return None
-        if self._deadlines.expired(loop.time()) is not None:
+        if self._alarm.is_late():
             raise self._timeout(Phase.TOTAL)
         self._job.sink.commit()
         self._end(None)
@@ -489,8 +377,8 @@ class Download:
         """Free all that the download holds."""
         self._over = True
         self._step = None
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._alarm is not None:
+            self._alarm.stop()
         if self._dial is not None:
             self._dial.cancel()
         self._part_with_connection(error)
@@ -499,7 +387,7 @@ class Download:
         if error is not None:
             self._job.sink.discard()
             error.url = self._task.url
-        self._timer = self._dial = self._slot = self._deadlines = None
+        self._alarm = self._dial = self._slot = self._lanes = None
 
     def _part_with_connection(self, error: DownloadError | None) -> None:
         connection, exchange = self._connection, self._exchange
@@ -536,37 +424,11 @@ class Download:
     # Time
 
     def _enter(self, phase: Phase) -> None:
-        assert self._deadlines is not None
-        self._deadlines.enter(phase, self._shared.loop.now)
-        self._arm()
+        assert self._alarm is not None
+        self._alarm.enter(phase)
 
-    def _arm(self) -> None:
-        """See to it that a timer fires no later than the next deadline.
-
-        One that fires too early is armed again then: that is rarer than a deadline that moves, as it does at each read.
-        """
-        assert self._deadlines is not None
-        deadline = self._deadlines.next_deadline()
-        if deadline is None or (self._timer is not None and self._timer.when <= deadline):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._shared.loop.call_at(deadline, self._check_time)
-
-    def _check_time(self) -> None:
-        assert self._deadlines is not None
-        self._timer = None
-        loop = self._shared.loop
-        phase = self._deadlines.expired(loop.now)
-        if phase is Phase.IDLE and loop.absent > self._absent:
-            # Idle is time in which we looked and nothing came: that in a slow listener, of whatever task, is not.
-            self._deadlines.postpone(loop.absent - self._absent)
-            self._absent = loop.absent
-            phase = self._deadlines.expired(loop.now)
-        if phase is None:
-            self._arm()
-        else:
-            self._end(self._timeout(phase))
+    def _timed_out(self, phase: Phase) -> None:
+        self._end(self._timeout(phase))
 
     def _timeout(self, phase: Phase) -> Timeout:
         """Say which limit ran out, and how far the download was."""

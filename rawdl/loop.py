@@ -1,9 +1,8 @@
 """The event loop: readiness callbacks, timers, and a wake-up that works from any thread.  It knows no HTTP.
 
-A turn reads the clock once, after the wait, and hands that ``now`` down; only other people's code, which may take any
-time, makes it look again.  What is ready is served first, then what was handed over, then the timers that are due: so
-nothing that came in time is taken for late, however late the loop looks.  What any of them schedules runs in the next
-turn.
+A turn reads the clock once, after the wait, and hands that ``now`` down; only other people's code makes it look again.
+What is ready is served first, then what was handed over, then the timers that are due: nothing that came in time is
+taken for late, however late the loop looks.  What any of them schedules runs in the next turn.
 """
 
 from __future__ import annotations
@@ -243,6 +242,11 @@ class Loop:
                 return
             self._ready.popleft()()
 
+    @property
+    def has_handed(self) -> bool:
+        """Whether something was handed over and has not run."""
+        return bool(self._handed)
+
     def run_handed(self) -> None:
         """Run what other threads and signal handlers have handed over."""
         for _ in range(len(self._handed)):
@@ -268,11 +272,6 @@ class Loop:
         """Whether callbacks are pending that a step would run at once."""
         return bool(self._ready or self._handed)
 
-    @property
-    def has_handed(self) -> bool:
-        """Whether something was handed over and has not run."""
-        return bool(self._handed)
-
     def close(self) -> None:
         """Close the selector and the wake-up; what was registered is its owners' to close before."""
         if self.closed:
@@ -287,10 +286,7 @@ class Loop:
         self._ready.clear()
 
     def abandon(self) -> None:
-        """Close this process's copies of the descriptors after a fork, and nothing else.
-
-        They are not unregistered: the selector is the parent's as well.
-        """
+        """Close this process's copies after a fork; they stay registered: the selector is the parent's as well."""
         self.closed = True
         for watch in self._watches.values():
             watch.sock.close()
