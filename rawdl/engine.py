@@ -12,7 +12,7 @@ the sink, frees the slot and settles the task.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rawdl.alarm import Alarm
 from rawdl.connection import Connection, Dial
@@ -29,11 +29,8 @@ from rawdl.proto.timeouts import Phase
 from rawdl.results import DownloadResult, HeadersReceived, Marks, status_error
 from rawdl.task import DownloadTask, TaskState
 
-if TYPE_CHECKING:
-    pass
-
-# Reads in one turn before the other connections get theirs: at 256 KiB each that is 4 MiB, some milliseconds.
-_READS_PER_TURN: Final = 16
+# Reads in one turn before the other connections get theirs: at 1 MiB each, the most, that is some milliseconds.
+_READS_PER_TURN: Final = 8
 # A read that brings less than this has emptied the socket, nearly always: looking again would cost a call for nothing.
 _DRY_BELOW: Final = 65536
 
