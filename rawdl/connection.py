@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from rawdl import sockets
 from rawdl.errors import ConnectError, ConnectionLost, DownloadError, ResolveError, TLSError
 from rawdl.loop import WRITE, Loop, Timer
 from rawdl.proto.timeouts import Phase
@@ -138,7 +139,7 @@ class Dialer:
     def __init__(self, loop: Loop, resolver: Resolver, socket_factory: SocketFactory | None = None) -> None:
         self.loop = loop
         self.resolver = resolver
-        self.socket_factory: SocketFactory = socket_factory or socket.socket
+        self.socket_factory: SocketFactory = socket_factory or sockets.Socket
 
     def dial(self, origin: Origin, context: SSLContext | None, owner: DialOwner) -> Dial:
         """Begin to connect to ``origin``, over TLS if there is a context; the owner is told after this has returned."""

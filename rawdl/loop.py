@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import selectors
-import socket
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +16,8 @@ from contextlib import suppress
 from functools import cached_property
 from mmap import mmap
 from typing import Final, Protocol
+
+from rawdl import sockets
 
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
@@ -100,9 +101,7 @@ class Loop:
         self._ready: deque[Callable[[], None]] = deque()
         self._handed: deque[Callable[[], None]] = deque()
         self._woken = False
-        self._wake_in, self._wake_out = socket.socketpair()
-        self._wake_in.setblocking(False)
-        self._wake_out.setblocking(False)
+        self._wake_in, self._wake_out = sockets.pair()
         self.register(self._wake_in, READ, self._on_wake)
         self.now = self._clock()
         self.turns = 0

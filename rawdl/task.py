@@ -79,6 +79,7 @@ class DownloadTask:
         "_result",
         "_state",
         "_success",
+        "_told",
         "_unclaimed",
         "_waiters",
         "url",
@@ -104,6 +105,7 @@ class DownloadTask:
         self._headers: HeadersReceived | None = None
         self._state = TaskState.QUEUED
         self._done = False
+        self._told = False  # its callbacks have been called, too
         self._aborting = False
         self._result: DownloadResult | None = None
         self._error: DownloadError | None = None
@@ -184,8 +186,12 @@ class DownloadTask:
         return self._error
 
     def _wait(self, timeout: float | None, what: str) -> None:
-        if not self._driver.wait(self.done, timeout, what):
+        if not self._driver.wait(self._is_told, timeout, what):
             raise TimeoutError(f"the download has not ended within {timeout} s; it goes on")
+
+    def _is_told(self) -> bool:
+        """Whether a wait is over: the callbacks have been told; or it is one of them that asks."""
+        return self._told or (self._done and self._driver.is_mine)
 
     def __await__(self) -> Generator[Any, None, DownloadResult]:
         """Wait inside asyncio, whose loop then drives.  Cancelling this aborts the download."""
@@ -261,6 +267,7 @@ class DownloadTask:
             if callback is not None:
                 self._driver.call_user(callback, outcome)
         self._success = self._fail = self._complete = None
+        self._told = True
         for waiter in self._waiters or ():
             waiter()
         self._waiters = None
@@ -268,7 +275,7 @@ class DownloadTask:
 
     def add_waiter(self, waiter: Callable[[], None]) -> None:
         """Call ``waiter`` after the callbacks, when the task ends; in a later turn if it has."""
-        if self._done:
+        if self._told:
             self._driver.loop.call_soon(waiter)
         else:
             self._waiters = [*(self._waiters or ()), waiter]
