@@ -388,16 +388,14 @@ class Download:
 
     def _part_with_connection(self, error: DownloadError | None) -> None:
         connection, exchange = self._connection, self._exchange
-        if connection is None or exchange is None or error is not None:
-            reusable = False
-        else:
-            reusable = not exchange.close_reasons and connection.quiet()
-        if connection is not None and reusable:
-            self._shared.pool.give(self._job.key, connection)
-        elif connection is not None and error is None:
-            connection.close()
-        elif connection is not None:
+        if connection is None:
+            return
+        if error is not None or exchange is None:
             connection.abort()
+        elif exchange.close_reasons or not connection.quiet():
+            connection.close()
+        else:
+            self._shared.pool.give(self._job.key, connection)
         self._connection = self._exchange = None
 
     def _result(self) -> DownloadResult:
