@@ -283,7 +283,7 @@ class Download:
                 self._note_progress()
             elif (following := self._take_events()) != self._receive_body:
                 return following
-            if self._over or (n < enough and not connection.pending()):
+            if self._over or self._task.aborting or (n < enough and not connection.pending()):
                 return None
         if connection.pending():
             self._shared.loop.call_soon(self._advance)  # no readiness will be reported for what is decrypted already

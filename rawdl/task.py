@@ -242,6 +242,11 @@ class DownloadTask:
                     self._driver.call_user(listener, update)
 
     @property
+    def aborting(self) -> bool:
+        """Whether abort() was called in time, though its turn may still be to come."""
+        return self._aborting
+
+    @property
     def has_progress_listeners(self) -> bool:
         """Whether anybody would hear a progress event."""
         return bool(self._progress_listeners)
