@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rawdl.connection import Dialer, SocketFactory
 from rawdl.driver import Driver
-from rawdl.engine import Download, Refusal
+from rawdl.engine import Download
 from rawdl.errors import DownloadError, TLSError
 from rawdl.job import Job, Shared
 from rawdl.loop import Loop, Selector
@@ -21,6 +21,7 @@ from rawdl.pool import Key, Pool
 from rawdl.proto.messages import Limits, Request, checked_fields
 from rawdl.proto.timeouts import Timeouts, check_seconds
 from rawdl.proto.url import URL, shown
+from rawdl.refusal import Refusal
 from rawdl.resolver import Lookup, Resolver, ThreadResolver
 from rawdl.results import DownloadResult
 from rawdl.sinks import Sink, TemporaryFile, as_sink
@@ -120,14 +121,7 @@ class Client:
         for name, callback in (("success", success), ("fail", fail), ("complete", complete)):
             if callback is not None:
                 check_callback(name, callback)
-        if not isinstance(url, str | None):
-            raise TypeError(f"url is a str, not {type(url).__name__}")
-        if isinstance(progress_interval, bool) or not isinstance(progress_interval, int | float):
-            raise TypeError(f"progress_interval is a number of seconds, not {progress_interval!r}")
-        if not isfinite(progress_interval) or progress_interval < 0:
-            raise ValueError(f"progress_interval must be finite and not negative, as {progress_interval!r} is")
-        if not isinstance(fail_on_status, bool):
-            raise TypeError(f"fail_on_status is True or False, not {fail_on_status!r}")
+        _check_scalars(url, fail_on_status, progress_interval)
         times = self._chosen_timeouts(timeout, timeouts)
         bounds = self._limits if limits is None else _instance("limits", limits, Limits)
         path, target = self._target(file_path, sink, directory)
@@ -331,6 +325,17 @@ def _resolver(given: Lookup | Resolver | None) -> Resolver:
     if callable(given):
         return ThreadResolver(given)
     raise TypeError(f"a resolver is a callable or has resolve(); {type(given).__name__} is neither")
+
+
+def _check_scalars(url: str | None, fail_on_status: bool, progress_interval: float) -> None:
+    if not isinstance(url, str | None):
+        raise TypeError(f"url is a str, not {type(url).__name__}")
+    if not isinstance(fail_on_status, bool):
+        raise TypeError(f"fail_on_status is True or False, not {fail_on_status!r}")
+    if isinstance(progress_interval, bool) or not isinstance(progress_interval, int | float):
+        raise TypeError(f"progress_interval is a number of seconds, not {progress_interval!r}")
+    if not isfinite(progress_interval) or progress_interval < 0:
+        raise ValueError(f"progress_interval must be finite and not negative, as {progress_interval!r} is")
 
 
 def _temporary(url: URL, directory: str | os.PathLike[str] | None) -> TemporaryFile:

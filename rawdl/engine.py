@@ -445,30 +445,3 @@ class Download:
         if self._progress is None:
             return ProgressUpdate()
         return self._progress.snapshot(self._shared.loop.time())
-
-
-class Refusal:
-    """The engine of a task that cannot begin: it ends in the next turn."""
-
-    __slots__ = ("_error", "_shared", "_task")
-
-    def __init__(self, shared: Shared, task: DownloadTask, error: DownloadError) -> None:
-        self._shared = shared
-        self._task = task
-        self._error = error
-        shared.live.add(task)
-        shared.loop.call_soon(self._settle)
-
-    def _settle(self) -> None:
-        self._shared.live.discard(self._task)
-        refused = self._task.claim()
-        self._task.settle(None, self._error if refused else Aborted("the download was aborted before it began"))
-
-    def abort(self) -> None:
-        """Have it end as aborted instead."""
-        if not self._task.done():
-            self._task.enter(TaskState.ABORTED)
-
-    def progress(self) -> ProgressUpdate:
-        """Return nothing, in numbers."""
-        return ProgressUpdate()

@@ -183,11 +183,6 @@ class Pool:
         if due:
             self._expiry = self._loop.call_at(min(due), self._expire)
 
-    @property
-    def busy(self) -> bool:
-        """Whether any slot is out or waited for."""
-        return self._held > 0 or any(host.waiting for host in self._hosts.values())
-
     def close(self) -> None:
         """Close every idle connection."""
         if self._expiry is not None:

@@ -41,9 +41,10 @@ LAYERS: dict[str, set[str]] = {
     "lanes": {"loop", "connection", "sinks", "proto."},
     "job": {"loop", "connection", "lanes", "pool", "sinks", "task", "proto."},
     "engine": {"errors", "loop", "alarm", "connection", "lanes", "pool", "job", "results", "task", "proto."},
+    "refusal": {"errors", "job", "task", "proto."},
     "aio": {"errors", "driver", "results", "task"},
     "client": {"errors", "loop", "resolver", "connection", "tls", "pool", "sinks", "partfile", "results", "driver"}
-    | {"task", "job", "engine", "aio", "proto."},
+    | {"task", "job", "engine", "refusal", "aio", "proto."},
     "__init__": {"version", "errors", "results", "profile", "sinks", "task", "tls", "client", "proto."},
     "cli.": {"__init__", "version", "errors", "results", "profile", "sinks", "task", "tls", "client", "proto.", "cli."},
     "__main__": {"cli."},
