@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rawdl.client import Client, download, download_file
     from rawdl.errors import (
         Aborted,
+        ChecksumError,
         ConnectError,
         ConnectionLost,
         DownloadError,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
         InvalidURL,
         NetworkError,
         ProtocolError,
+        RangeError,
+        RedirectError,
         ResolveError,
         StatusError,
         StorageError,
@@ -46,6 +49,7 @@ _WHERE = {
     "client": ("Client", "download", "download_file"),
     "errors": (
         "Aborted",
+        "ChecksumError",
         "ConnectError",
         "ConnectionLost",
         "DownloadError",
@@ -54,6 +58,8 @@ _WHERE = {
         "InvalidURL",
         "NetworkError",
         "ProtocolError",
+        "RangeError",
+        "RedirectError",
         "ResolveError",
         "StatusError",
         "StorageError",
@@ -75,6 +81,7 @@ _HOME = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = [
     "TLS",
     "Aborted",
+    "ChecksumError",
     "Client",
     "ConnectError",
     "ConnectionLost",
@@ -94,6 +101,8 @@ __all__ = [
     "Profile",
     "ProgressUpdate",
     "ProtocolError",
+    "RangeError",
+    "RedirectError",
     "ResolveError",
     "StatusError",
     "StorageError",

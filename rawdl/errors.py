@@ -12,8 +12,11 @@
     ├── ProtocolError                 the server broke HTTP/1.1
     │   └── IncompleteHead                closed inside the response head
     │       IncompleteBody                closed inside the body: .received .expected
+    ├── RedirectError                 a redirect that is not followed: too many, a loop, a forbidden target
     ├── StatusError                   a 4xx or 5xx, where fail_on_status asked for this: .status_code
     ├── TooLarge                      the body exceeds limits.body: .limit
+    ├── ChecksumError                 the bytes are not those that were promised: .expected .actual
+    ├── RangeError                    the download cannot be resumed, and must not begin anew
     └── StorageError (OSError)        a file or sink failed: .path
 
 Errors hold plain data only, never a live object.  ``str(error)`` is the long message, with the numbers; ``err_msg``
@@ -161,6 +164,12 @@ class IncompleteBody(ProtocolError):
         self.expected = expected
 
 
+class RedirectError(DownloadError):
+    """A redirect that is not followed: one too many, a loop, another scheme, a downgrade, or no usable target."""
+
+    reason = "redirect"
+
+
 class StatusError(DownloadError):
     """The server answered 4xx or 5xx and ``fail_on_status`` was set."""
 
@@ -178,6 +187,26 @@ class TooLarge(DownloadError):
     def __init__(self, message: str, *, limit: int, url: str | None = None) -> None:
         super().__init__(message, url=url)
         self.limit = limit
+
+
+class ChecksumError(DownloadError):
+    """The bytes that arrived are not those that were promised.
+
+    ``expected`` and ``actual`` are digests in hexadecimal, each with the name of its hash and a colon before it.
+    """
+
+    reason = "checksum mismatch"
+
+    def __init__(self, message: str, *, expected: str, actual: str, url: str | None = None) -> None:
+        super().__init__(message, url=url)
+        self.expected = expected
+        self.actual = actual
+
+
+class RangeError(DownloadError):
+    """The download was to be resumed and cannot be; what is there of it is kept."""
+
+    reason = "cannot resume"
 
 
 class StorageError(DownloadError, OSError):

@@ -37,6 +37,7 @@ CLASSES = {
 }
 ERRORS = [
     "Aborted",
+    "ChecksumError",
     "ConnectError",
     "ConnectionLost",
     "DownloadError",
@@ -45,6 +46,8 @@ ERRORS = [
     "InvalidURL",
     "NetworkError",
     "ProtocolError",
+    "RangeError",
+    "RedirectError",
     "ResolveError",
     "StatusError",
     "StorageError",

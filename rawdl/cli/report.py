@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from rawdl.errors import (
     Aborted,
+    ChecksumError,
     ConnectError,
     DownloadError,
     IncompleteBody,
@@ -13,6 +14,8 @@ from rawdl.errors import (
     InvalidURL,
     NetworkError,
     ProtocolError,
+    RangeError,
+    RedirectError,
     ResolveError,
     StatusError,
     StorageError,
@@ -49,8 +52,11 @@ CAUSES: Final = (
     Cause(22, "status without a file", (StatusError,)),
     Cause(STORAGE, "cannot write", (StorageError,)),
     Cause(28, "time limit", (Timeout,)),
+    Cause(32, "wrong checksum", (ChecksumError,)),
+    Cause(33, "cannot resume", (RangeError,)),
     Cause(35, "TLS failed", (TLSError,)),
     Cause(42, "aborted", (Aborted,)),
+    Cause(47, "redirect not followed", (RedirectError,)),
     Cause(56, "connection broke", (NetworkError,)),
     Cause(CERTIFICATE, "bad certificate"),
     Cause(63, "too large", (TooLarge,)),
