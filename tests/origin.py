@@ -7,6 +7,7 @@
 
 A `Script` says what one request is answered with, and how badly; its options are orthogonal. `Script.acts` turns it
 into deeds (send, wait, end), which the threads here carry out on sockets and `tests.sim.http_peer` in virtual time.
+For what can be asked for in parts, see `tests.resource.Resource`, which makes the scripts.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ import ssl
 import struct
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Self, TypeVar
 
-PACE_INTERVAL = 0.02  # seconds between the pieces of a paced response: smooth enough, and few wake-ups
+PACE_INTERVAL = 0.02  # seconds between the pieces of a paced response: smooth enough, and few wake-ups; but for ...
+PACE_PIECE = 4096  # ... a pace at which those pieces would be larger than this, there are more of them:
+PACE_SHORTEST = 0.005  # seconds, so that a megabyte a second is smooth as well
+PACE_TICK = 0.004  # seconds: a pause that is not as long is left to the next one, a quarter of the wake-ups at 50 MB/s
+PACE_ARREARS = 0.2  # seconds that a paced response may be late and still make up for: the scheduler's fault, no more
 PIECE = 65536
 PATIENCE = 5.0  # seconds: hang guard of the wait_* methods, far above any loopback round trip
 
@@ -33,6 +39,12 @@ class Send(NamedTuple):
 
 class Wait(NamedTuple):
     seconds: float | None  # None: until the client closes
+
+
+class Pace(NamedTuple):
+    """How long the piece before it takes at the pace. Those who cannot sleep exactly keep to the sum; see `Pacer`."""
+
+    seconds: float
 
 
 class End(NamedTuple):
@@ -63,6 +75,7 @@ class Script:
     cut: Literal["fin", "rst"] = "fin"
     close_notify: bool = True  # over TLS: whether an end by FIN is announced, as it should be
     keep_alive: bool = True  # False: says "Connection: close" and closes after the response
+    on_send: Callable[[int], None] | None = None  # told of so many wire bytes before they go to the kernel
 
     @property
     def head(self) -> bytes:
@@ -82,7 +95,22 @@ class Script:
         """Return every byte of the response, undisturbed (the body must be finite)."""
         return b"".join(self._pieces("GET"))
 
-    def acts(self, method: str = "GET") -> Iterator[Send | Wait | End]:
+    def wire_at(self, payload: int) -> int:
+        """Return the wire offset behind so many bytes of the body; 0: where the body begins."""
+        if self.framing != "chunked" or payload == 0:
+            return self.body_at + payload
+        assert isinstance(self.body, bytes)
+        whole = (payload - 1) // self.chunk  # chunks before the one that these bytes end in
+        size = min(self.chunk, len(self.body) - whole * self.chunk)
+        before = whole * (len(b"%x\r\n" % self.chunk) + self.chunk + 2) + len(b"%x\r\n" % size)
+        return self.body_at + before + payload - whole * self.chunk
+
+    def payload_at(self, wire: int) -> int:
+        """Return how many bytes of the body lie before a wire offset."""
+        assert isinstance(self.body, bytes)
+        return max(0, bisect_right(range(len(self.body) + 1), wire, key=self.wire_at) - 1)
+
+    def acts(self, method: str = "GET") -> Iterator[Send | Wait | Pace | End]:
         """Yield the deeds that make this response, in order. After an End there is nothing."""
         yield Wait(self.head_delay)
         offset, stops = 0, self._stops()
@@ -142,13 +170,38 @@ class Script:
             stops.append((self.cut_at, End(self.cut, self.close_notify)))
         return sorted(stops, key=lambda stop: stop[0])
 
-    def _paced(self, data: memoryview) -> Iterator[Send | Wait]:
-        step = max(1, int(self.pace * PACE_INTERVAL)) if self.pace else max(1, len(data))
+    def _paced(self, data: memoryview) -> Iterator[Send | Pace]:
+        step = self._paced_piece(self.pace) if self.pace else max(1, len(data))
         for at in range(0, len(data), step):
             piece = data[at : at + step]
+            if self.on_send:
+                self.on_send(len(piece))
             yield Send(piece)
             if self.pace:
-                yield Wait(len(piece) / self.pace)
+                yield Pace(len(piece) / self.pace)
+
+    @staticmethod
+    def _paced_piece(pace: float) -> int:
+        return max(1, min(int(pace * PACE_INTERVAL), PACE_PIECE), int(pace * PACE_SHORTEST))
+
+
+class Pacer:
+    """Say when a paced response may go on: by a schedule, so that no late awakening makes the next one late too.
+
+    It has no clock: `now` is in seconds, of any origin.
+    """
+
+    def __init__(self) -> None:
+        self._due = float("-inf")
+
+    def start(self, now: float) -> None:
+        """Begin to count, at the start of a response or after an intended stall, which is not made up for."""
+        self._due = max(self._due, now)
+
+    def until(self, seconds: float, now: float) -> float:
+        """Return when to go on after a piece that takes so many seconds."""
+        self._due = max(self._due + seconds, now - PACE_ARREARS)
+        return self._due if self._due - now >= PACE_TICK else now
 
 
 class Request(NamedTuple):
@@ -393,6 +446,7 @@ class _Wire:
         self._sock, self._stopped = sock, stopped
         self._engine = TLSEngine(tls) if tls else None
         self._inbox, self._outbox = bytearray(), bytearray()
+        self._pacer = Pacer()
         self._selector = _selector(stopped)
         self._selector.register(sock, selectors.EVENT_READ)
 
@@ -412,13 +466,16 @@ class _Wire:
         del self._inbox[: end + 4]
         return head
 
-    def perform(self, acts: Iterator[Send | Wait | End]) -> bool:
+    def perform(self, acts: Iterator[Send | Wait | Pace | End]) -> bool:
         """Carry out a script; say whether the connection has ended."""
         for act in acts:
             if isinstance(act, Send):
                 self.send(act.data)
+            elif isinstance(act, Pace):
+                self.wait_until(self._pacer.until(act.seconds, time.monotonic()))
             elif isinstance(act, Wait):
                 self.wait(act.seconds)
+                self._pacer.start(time.monotonic())
             else:
                 self.end(act.how, close_notify=act.close_notify)
                 return True
@@ -432,7 +489,9 @@ class _Wire:
         self._flush()
 
     def wait(self, seconds: float | None) -> None:
-        deadline = None if seconds is None else time.monotonic() + seconds
+        self.wait_until(None if seconds is None else time.monotonic() + seconds)
+
+    def wait_until(self, deadline: float | None) -> None:
         while deadline is None or deadline > time.monotonic():
             self._poll(None if deadline is None else max(0.0, deadline - time.monotonic()))
 

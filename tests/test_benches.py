@@ -1,4 +1,7 @@
-"""Do the origin, nginx and the guard of the test suite do what they say? Asked with the standard library's clients."""
+"""Do the origin, its resources, nginx and the guard of the test suite do what they say?
+
+Asked on raw sockets and with the standard library's clients.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,18 @@ import struct
 import threading
 import time
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
 
 import rawdl
 from tests.nginx import Nginx
-from tests.origin import Origin, Request, Script
+from tests.origin import PACE_ARREARS, PACE_TICK, End, Origin, Pacer, Request, Script, Send, Wait
+from tests.resource import BOUNDARY, DATE, DAY_LATER, LAST_MODIFIED, Fault, Resource, Span, redirect
+from tests.sim import World, http_peer
 
 pytest_plugins = ["pytester"]
 
@@ -199,6 +206,61 @@ def test_pace_and_stalls_take_their_time(origin: Origin):
     assert time.monotonic() - before >= 0.05 + 0.05 + 0.08  # all but the last interval of the pace
 
 
+@pytest.mark.parametrize(
+    ("pace", "piece"), [(10, 1), (2000, 40), (10_000, 200), (500_000, 4096), (1_000_000, 5000), (50_000_000, 65536)]
+)
+def test_the_pieces_of_a_pace(pace: int, piece: int):
+    sizes = [len(act.data) for act in Script(raw=b"x" * 65536, pace=pace).acts() if isinstance(act, Send)]
+    assert set(sizes[:-1]) <= {piece}
+    assert sum(sizes) == 65536
+
+
+@pytest.mark.parametrize("seconds", [0.0001, 0.0013, 0.005, 0.02])
+@pytest.mark.parametrize("late", [0.0, 0.0009, 0.05])
+def test_late_awakenings_do_not_add_up(seconds: float, late: float):
+    pacer, now = Pacer(), 1000.0
+    pacer.start(now)
+    for _ in range(2000):
+        due = pacer.until(seconds, now)
+        assert due == now or due - now >= PACE_TICK
+        now = due + late if due > now else now
+    assert now - 1000.0 == pytest.approx(2000 * seconds, abs=late + 0.005)
+
+
+@pytest.mark.parametrize(("restart", "elapsed"), [(True, 100 + 100 * 0.01), (False, 100 + 100 * 0.01 - PACE_ARREARS)])
+def test_only_a_delay_that_is_no_stall_is_made_up_for(restart: bool, elapsed: float):
+    pacer, now = Pacer(), 1000.0
+    pacer.start(now)
+    now += 100  # the client did not take it, or the script stalled
+    if restart:
+        pacer.start(now)
+    for _ in range(100):
+        now = pacer.until(0.01, now)
+    assert now - 1000.0 == pytest.approx(elapsed, abs=0.011)
+
+
+@pytest.mark.parametrize("framing", ["content-length", "chunked", "until-close"])
+@pytest.mark.parametrize("size", [0, 1, 19, 20, 21, 45])
+def test_offsets_in_the_body(framing: str, size: int):
+    script = Script(body=BODY[:size], framing=framing, chunk=20, informational=(b"HTTP/1.1 103 Early\r\n\r\n",))
+    for payload in range(size + 1):
+        at = script.wire_at(payload)
+        assert script.wire[:at].endswith(BODY[:payload][-1:])
+        assert script.payload_at(at) == payload
+        assert script.payload_at(at - 1) == max(0, payload - 1)
+    assert script.wire_at(0) == script.body_at
+    assert script.payload_at(len(script.wire)) == size
+    assert script.payload_at(0) == 0
+
+
+def test_what_is_sent_is_told(origin: Origin):
+    sent: list[int] = []
+    script = Script(body=b"x" * 1000, chunk=100, cut_at=500, on_send=sent.append)
+    data, _ = exchange(origin, script)
+    assert len(data) == sum(sent) == 500
+    assert len(sent) > 3
+
+
 def test_mute():
     with Origin(on_accept="mute") as origin, closing(connect(origin)) as sock:
         sock.sendall(GET)
@@ -256,6 +318,329 @@ def test_an_origin_ends_with_clients_still_connected():
         origin.wait_request()
     sock.close()
     assert threading.active_count() == threads
+
+
+# Resources
+
+WHOLE = b"0123456789abcdefghij"
+ETAG = '"v1"'
+CLOSING = Script(keep_alive=False)
+
+
+class Answer(NamedTuple):
+    """A response as it came, and the error that was its end."""
+
+    status: int
+    header: dict[str, str]
+    body: bytes  # as on the wire
+    error: object
+
+
+def ask(origin: Origin, resource: Resource, *fields: str) -> Answer:
+    """Ask for a resource on a connection of our own, with fields such as "Range: bytes=0-"."""
+    data, error = ask_raw(origin, resource, *fields)
+    head, _, body = data.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    return Answer(int(status.split()[1]), dict(line.split(": ", 1) for line in lines), body, error)
+
+
+def ask_raw(origin: Origin, resource: Resource, *fields: str) -> tuple[bytes, type[OSError] | None]:
+    origin.serve("/a", resource)
+    request = "\r\n".join(["GET /a HTTP/1.1", "Host: localhost", *fields, "", ""])
+    with closing(connect(origin)) as sock:
+        sock.sendall(request.encode())
+        return read_all(sock)
+
+
+def test_a_whole_resource(origin: Origin):
+    answer = ask(origin, Resource(WHOLE, like=Script(keep_alive=False, header=(("X-A", "1"),))))
+    assert answer == Answer(
+        200,
+        {
+            "Date": "Wed, 21 Oct 2015 08:28:00 GMT",
+            "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT",
+            "ETag": '"v1"',
+            "Accept-Ranges": "bytes",
+            "X-A": "1",
+            "Content-Length": "20",
+            "Connection": "close",
+        },
+        WHOLE,
+        None,
+    )
+    bare = Resource(WHOLE, etag=None, last_modified=None, date=None, accept_ranges=None, like=CLOSING)
+    assert ask(origin, bare).header == {"Content-Length": "20", "Connection": "close"}
+
+
+@pytest.mark.parametrize(
+    ("last_modified", "date"),
+    [(LAST_MODIFIED, DATE), (DAY_LATER, "Thu, 22 Oct 2015 08:28:00 GMT"), (None, DATE), ("yesterday", DATE)],
+)
+def test_the_default_date(origin: Origin, last_modified: str | None, date: str):
+    assert ask(origin, Resource(WHOLE, last_modified=last_modified, like=CLOSING)).header["Date"] == date
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        ("bytes=0-", 0, 19),
+        ("bytes=5-", 5, 19),
+        ("bytes=19-", 19, 19),
+        ("bytes=5-9", 5, 9),
+        ("bytes=5-5", 5, 5),
+        ("BYTES=5-1000000000000000000000", 5, 19),
+        ("bytes=-1", 19, 19),
+        ("bytes=-20", 0, 19),
+        ("bytes=-21", 0, 19),
+    ],
+)
+@pytest.mark.parametrize("ranges", ["honour", "ignore-if-range"])
+def test_parts(origin: Origin, asked: str, first: int, last: int, ranges: str):
+    resource = Resource(WHOLE, ranges=ranges, like=CLOSING)
+    answer = ask(origin, resource, f"Range: {asked}")
+    assert (answer.status, answer.body) == (206, WHOLE[first : last + 1])
+    assert answer.header["Content-Range"] == f"bytes {first}-{last}/20"
+    assert answer.header["Content-Length"] == str(last + 1 - first)
+    assert answer.header["ETag"] == ETAG
+    assert resource.spans == [(first, last)]
+
+
+@pytest.mark.parametrize(
+    ("body", "asked", "status"),
+    [
+        (WHOLE, "bytes=20-", 416),
+        (WHOLE, "bytes=1000000000000000000000-", 416),
+        (WHOLE, "bytes=-0", 416),
+        (b"", "bytes=0-", 416),
+        (b"", "bytes=-5", 416),
+        (WHOLE, "bytes=5-4", 200),
+        (WHOLE, "bytes=-", 200),
+        (WHOLE, "bytes=x-", 200),
+        (WHOLE, "bytes=5", 200),
+        (WHOLE, "bytes=0-1,3-4", 200),
+        (WHOLE, "items=0-1", 200),
+    ],
+)
+def test_what_is_no_part(origin: Origin, body: bytes, asked: str, status: int):
+    resource = Resource(body, like=CLOSING)
+    answer = ask(origin, resource, f"Range: {asked}")
+    assert answer.status == status
+    assert answer.header.get("Content-Range") == (f"bytes */{len(body)}" if status == 416 else None)
+    assert status == 416 or answer.body == body
+    assert resource.spans == [None if status == 416 else (0, 19)]
+
+
+SECOND = "Wed, 21 Oct 2015 07:28:01 GMT"
+
+
+@pytest.mark.parametrize(
+    ("options", "if_range", "holds"),
+    [
+        ({}, '"v1"', True),
+        ({}, '"v2"', False),
+        ({}, 'W/"v1"', False),
+        ({"etag": 'W/"v1"'}, 'W/"v1"', False),
+        ({"etag": 'W/"v1"'}, '"v1"', False),
+        ({"etag": None}, '"v1"', False),
+        ({}, LAST_MODIFIED, True),
+        ({"date": SECOND}, LAST_MODIFIED, True),
+        ({"date": LAST_MODIFIED}, LAST_MODIFIED, False),
+        ({"date": None}, LAST_MODIFIED, False),
+        ({}, SECOND, False),
+        ({}, "Wednesday, 21-Oct-15 07:28:00 GMT", False),
+        ({"last_modified": None}, LAST_MODIFIED, False),
+        ({"last_modified": "yesterday"}, "yesterday", False),
+        ({}, "", False),
+    ],
+)
+def test_if_range(origin: Origin, options: dict[str, str | None], if_range: str, holds: bool):
+    resource, condition = Resource(WHOLE, **options, like=CLOSING), f"If-Range: {if_range}"
+    assert ask(origin, resource, "Range: bytes=5-", condition).status == (206 if holds else 200)
+    assert ask(origin, resource, condition).status == 200
+    resource.ranges = "ignore-if-range"
+    assert ask(origin, resource, "Range: bytes=5-", condition).status == 206
+
+
+WRONG = b"56789abcdef" + bytes([ord("g") ^ 0xFF])  # the bytes 5-16, but for the last
+MULTIPART = (
+    b"--%b\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes 5-16/20\r\n\r\n56789abcdefg\r\n--%b--\r\n"
+) % (BOUNDARY.encode(), BOUNDARY.encode())
+
+
+@pytest.mark.parametrize(
+    ("ranges", "status", "content_range", "body", "field"),
+    [
+        ("honour", 206, "bytes 5-16/20", b"56789abcdefg", None),
+        ("ignore", 200, None, WHOLE, None),
+        ("start-low", 206, "bytes 2-16/20", b"23456789abcdefg", None),
+        ("start-high", 206, "bytes 8-16/20", b"89abcdefg", None),
+        ("end-high", 206, "bytes 5-19/20", b"56789abcdefghij", None),
+        ("short", 206, "bytes 5-10/20", b"56789a", None),
+        ("end-before-start", 206, "bytes 5-4/20", WRONG, None),
+        ("total-changed", 206, "bytes 5-16/21", WRONG, None),
+        ("total-star", 206, "bytes 5-16/*", WRONG, None),
+        ("no-content-range", 206, None, WRONG, None),
+        ("other-unit", 206, "items 5-16/20", WRONG, None),
+        ("other-etag", 206, "bytes 5-16/20", WRONG, ("ETag", '"another"')),
+        ("other-modified", 206, "bytes 5-16/20", WRONG, ("Last-Modified", DAY_LATER)),
+        ("coded", 206, "bytes 5-16/20", WRONG, ("Content-Encoding", "gzip")),
+        ("multipart", 206, None, MULTIPART, ("Content-Type", f"multipart/byteranges; boundary={BOUNDARY}")),
+        ("416", 416, "bytes */20", b"out of range\n", None),
+        ("416-bare", 416, None, b"out of range\n", None),
+        ("error", 503, None, b"not now\n", ("Retry-After", "7")),
+    ],
+)
+def test_how_range_is_answered(
+    origin: Origin, ranges: str, status: int, content_range: str | None, body: bytes, field: tuple[str, str] | None
+):
+    resource = Resource(WHOLE, ranges=ranges, retry_after="7", like=CLOSING)
+    answer = ask(origin, resource, "Range: bytes=5-16", f"If-Range: {ETAG}")
+    assert (answer.status, answer.header.get("Content-Range"), answer.body) == (status, content_range, body)
+    assert answer.header["Content-Length"] == str(len(body))
+    if field:
+        assert answer.header[field[0]] == field[1]
+    else:
+        assert {"Retry-After", "Content-Encoding", "Content-Type"}.isdisjoint(answer.header)
+        assert answer.header.get("ETag", ETAG) == ETAG
+        assert answer.header.get("Last-Modified", LAST_MODIFIED) == LAST_MODIFIED
+    whole = ask(origin, resource)
+    assert (whole.status, whole.body) == (200, WHOLE), "without Range all are honest"
+
+
+@pytest.mark.parametrize("asked", ["bytes=0-", "bytes=19-", "bytes=0-0"])
+@pytest.mark.parametrize("ranges", ["start-low", "start-high", "end-high", "short", "end-before-start"])
+def test_at_the_edges_there_is_something_left(origin: Origin, ranges: str, asked: str):
+    resource = Resource(WHOLE, ranges=ranges, like=CLOSING)
+    answer = ask(origin, resource, f"Range: {asked}")
+    (span,) = resource.spans
+    assert 0 <= span.first <= span.last < 20
+    assert len(answer.body) == span.last + 1 - span.first
+    if ranges == "end-before-start":
+        first, last = answer.header["Content-Range"].removeprefix("bytes ").removesuffix("/20").split("-")
+        assert int(last) == int(first) - 1
+
+
+FRAMED = {
+    "content-length": b"56789abcde",
+    "chunked": b"4\r\n5678\r\n4\r\n9abc\r\n2\r\nde\r\n0\r\n\r\n",
+    "until-close": b"56789abcde",
+}
+
+
+@pytest.mark.parametrize("part_framing", FRAMED)
+@pytest.mark.parametrize("framing", FRAMED)
+def test_a_part_has_a_framing_of_its_own(origin: Origin, framing: str, part_framing: str):
+    like = Script(chunk=4, keep_alive=False)
+    resource = Resource(WHOLE, framing=framing, part_framing=part_framing, like=like)
+    whole, part = ask(origin, resource), ask(origin, resource, "Range: bytes=5-14")
+    assert part.body == FRAMED[part_framing]
+    assert resource.log[1].sent == 10
+    for answer, expected in ((whole, framing), (part, part_framing)):
+        assert ("Content-Length" in answer.header) == (expected == "content-length")
+        assert ("Transfer-Encoding" in answer.header) == (expected == "chunked")
+    assert b"".join(whole.body.split(b"\r\n")[1:-2:2] if framing == "chunked" else [whole.body]) == WHOLE
+
+
+@pytest.mark.parametrize("framing", FRAMED)
+@pytest.mark.parametrize("kind", ["fin", "rst"])
+@pytest.mark.parametrize(
+    ("where", "fields"),
+    [({"at": 0}, ()), ({"at": 30}, ()), ({"in_body": 0}, ()), ({"in_body": 7}, ("Range: bytes=5-14",))],
+)
+def test_a_fault_and_clean_afterwards(
+    origin: Origin, framing: str, kind: str, where: dict[str, int], fields: tuple[str, ...]
+):
+    resource = Resource(WHOLE, framing=framing, part_framing=framing, faults=[None, Fault(**where, kind=kind)])
+    resource.like = Script(chunk=4, keep_alive=False)
+    clean = ask_raw(origin, resource, *fields)
+    data, error = ask_raw(origin, resource, *fields)
+    struck = resource.log[1]
+    offset = where["at"] if "at" in where else struck.script.wire_at(where["in_body"])
+    assert error is (None if kind == "fin" else ConnectionResetError)
+    assert data == clean[0][:offset] if kind == "fin" else clean[0].startswith(data)
+    assert struck.wire == offset
+    assert struck.sent == where.get("in_body", 0)
+    assert clean == (struck.script.wire, None)
+    assert ask_raw(origin, resource, *fields) == clean
+
+
+@pytest.mark.parametrize("stall_for", [2.5, None])
+def test_a_stall(stall_for: float | None):
+    resource = Resource(WHOLE, faults=[Fault(in_body=7, kind="stall", stall_for=stall_for)])
+    script = resource(Request(GET, ("", 0), 1))
+    acts = list(script.acts())
+    at = acts.index(Wait(stall_for))
+    assert b"".join(act.data for act in acts[:at] if isinstance(act, Send)) == script.wire[: script.wire_at(7)]
+    assert b"".join(act.data for act in acts if isinstance(act, Send)) == script.wire
+    assert not any(isinstance(act, End) for act in acts)
+
+
+@pytest.mark.parametrize("where", [{}, {"at": 1, "in_body": 1}])
+def test_a_fault_is_at_one_place(where: dict[str, int]):
+    with pytest.raises(AssertionError, match="wire offset or in the body"):
+        Resource(WHOLE, faults=[Fault(**where)])(Request(GET, ("", 0), 1))
+
+
+def test_statuses_come_first_and_use_up_no_fault(origin: Origin):
+    resource = Resource(WHOLE, status_first=[503, 429], retry_after="2", faults=[Fault(in_body=3)], like=CLOSING)
+    answers = [ask(origin, resource, "Range: bytes=5-") for _ in range(4)]
+    assert [answer.status for answer in answers] == [503, 429, 206, 206]
+    assert [answer.header.get("Retry-After") for answer in answers] == ["2", "2", None, None]
+    assert [answer.body for answer in answers] == [b"not now\n", b"not now\n", b"567", b"56789abcdefghij"]
+    assert resource.spans == [None, None, (5, 19), (5, 19)]
+    assert resource.sent == 3 + 15
+
+
+def test_a_change_between_requests_and_during_one(origin: Origin):
+    resource = Resource(BODY * 100, like=CLOSING)
+    origin.serve("/a", resource)
+    with closing(connect(origin)) as sock:
+        sock.sendall(GET)
+        begin = sock.recv(1)
+        resource.change(WHOLE, '"v2"')
+        assert (begin + read_all(sock)[0]).endswith(BODY * 100)
+    old = ask(origin, resource, "Range: bytes=5-", f"If-Range: {ETAG}")
+    assert (old.status, old.body, old.header["ETag"], old.header["Last-Modified"]) == (200, WHOLE, '"v2"', DAY_LATER)
+    assert ask(origin, resource, "Range: bytes=5-", 'If-Range: "v2"').body == WHOLE[5:]
+    resource.ranges = "ignore-if-range"
+    mixing = ask(origin, resource, "Range: bytes=5-", f"If-Range: {ETAG}")
+    assert (mixing.status, mixing.body, mixing.header["ETag"]) == (206, WHOLE[5:], '"v2"')
+
+
+def test_the_log_of_a_resource(origin: Origin):
+    resource = Resource(WHOLE, faults=[Fault(in_body=12)], like=CLOSING)
+    ask(origin, resource)
+    ask(origin, resource, "Range: bytes=12-")
+    ask(origin, resource, "Range: bytes=20-")
+    assert resource.ranges_asked == [None, "bytes=12-", "bytes=20-"]
+    assert [(served.status, served.span, served.sent) for served in resource.log[:2]] == [
+        (200, Span(0, 19), 12),
+        (206, Span(12, 19), 8),
+    ]
+    assert resource.log[2].span is None
+    assert resource.sent == 20
+    assert [served.request for served in resource.log] == origin.requests
+
+
+def test_a_redirect(origin: Origin):
+    data, _ = exchange(origin, replace(redirect("/b", 307, b"x", [("X-A", "1")]), keep_alive=False))
+    assert data == (
+        b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /b\r\nX-A: 1\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx"
+    )
+    assert redirect("/b").wire.startswith(b"HTTP/1.1 302 Found\r\n")
+
+
+def test_a_resource_in_virtual_time():
+    resource = Resource(WHOLE, faults=[Fault(in_body=7, kind="stall", stall_for=30.0)])
+    data = bytearray()
+    with World() as world:
+        world.listen("example.org", 80, http_peer({"/a": resource}))
+        client = world.client()
+        task = client.download_file(url="http://example.org/a", header={"Range": "bytes=5-14"}, sink=data.extend)
+        client.run()
+        assert world.elapsed > 30.0
+    assert (task.result().status_code, data) == (206, WHOLE[5:15])
+    assert [(served.span, served.sent) for served in resource.log] == [((5, 14), 10)]
 
 
 def test_nginx(nginx: Nginx):
