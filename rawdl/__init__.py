@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from rawdl.profile import Profile
     from rawdl.proto.messages import Headers, Limits
     from rawdl.proto.progress import ProgressUpdate
+    from rawdl.proto.redirects import Redirects
+    from rawdl.proto.retry import Retry
     from rawdl.proto.timeouts import Phase, Timeouts
     from rawdl.results import DownloadResult, HeadersReceived
     from rawdl.sinks import DiscardSink, MemorySink
@@ -69,6 +71,8 @@ _WHERE = {
     ),
     "proto.messages": ("Headers", "Limits"),
     "proto.progress": ("ProgressUpdate",),
+    "proto.redirects": ("Redirects",),
+    "proto.retry": ("Retry",),
     "proto.timeouts": ("Phase", "Timeouts"),
     "profile": ("Profile",),
     "results": ("DownloadResult", "HeadersReceived"),
@@ -103,7 +107,9 @@ __all__ = [
     "ProtocolError",
     "RangeError",
     "RedirectError",
+    "Redirects",
     "ResolveError",
+    "Retry",
     "StatusError",
     "StorageError",
     "TLSError",

@@ -11,7 +11,7 @@ from rawdl.proto.timeouts import Deadlines, Phase, Timeouts
 class Alarm:
     """Call ``expired(phase)`` when the limit of the phase, or the total, has run out; the clocks start now."""
 
-    __slots__ = ("_absent", "_deadlines", "_expired", "_loop", "_timer")
+    __slots__ = ("_absent", "_deadlines", "_expired", "_loop", "_paused", "_phase", "_timer")
 
     def __init__(self, loop: Loop, timeouts: Timeouts, expired: Callable[[Phase], None]) -> None:
         self._loop = loop
@@ -19,17 +19,34 @@ class Alarm:
         self._deadlines = Deadlines(timeouts, loop.now)
         self._absent = 0.0  # of the loop, when the phase began
         self._timer: Timer | None = None
+        self._phase: Phase | None = None
+        self._paused = False
         self._arm()
 
     def enter(self, phase: Phase) -> None:
         """Begin a phase, or begin it anew."""
+        self._phase = phase
+        if self._paused:
+            return
         self._absent = self._loop.absent
         self._deadlines.enter(phase, self._loop.now)
         self._arm()
 
     def leave(self) -> None:
         """Be in no phase: only the total runs."""
+        self._phase = None
         self._deadlines.leave()
+
+    def pause(self) -> None:
+        """Stop the clock of the phase; `resume` begins it anew."""
+        self._paused = True
+        self._deadlines.leave()
+
+    def resume(self) -> None:
+        """End a pause."""
+        self._paused = False
+        if self._phase is not None:
+            self.enter(self._phase)
 
     def is_late(self) -> bool:
         """Look at the clock now, rather than in the next turn: has a limit run out?"""

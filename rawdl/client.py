@@ -11,14 +11,17 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rawdl.connection import Dialer, SocketFactory
+from rawdl.destination import Destinations
 from rawdl.driver import Driver
 from rawdl.engine import Download
 from rawdl.errors import DownloadError, TLSError
 from rawdl.job import Job, Shared
 from rawdl.loop import Loop, Selector
-from rawdl.partfile import Destinations, PartFile
+from rawdl.partfile import PartFile
 from rawdl.pool import Key, Pool
 from rawdl.proto.messages import Limits, Request, checked_fields
+from rawdl.proto.redirects import Redirects
+from rawdl.proto.retry import Retry
 from rawdl.proto.timeouts import Timeouts, check_seconds
 from rawdl.proto.url import URL, shown
 from rawdl.refusal import Refusal
@@ -30,6 +33,7 @@ from rawdl.task import DownloadTask, check_callback
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from rawdl.proto.checksums import Checksum
     from rawdl.tls import TLS
 
 _T = TypeVar("_T")
@@ -57,6 +61,8 @@ class Client:
         self,
         *,
         timeouts: Timeouts | None = None,
+        retry: Retry | None = None,
+        redirects: Redirects | None = None,
         limits: Limits | None = None,
         tls: TLS | SSLContext | None = None,
         max_concurrent: int = 10,
@@ -68,12 +74,13 @@ class Client:
         socket_factory: SocketFactory | None = None,
     ) -> None:
         self._timeouts = Timeouts() if timeouts is None else _instance("timeouts", timeouts, Timeouts)
+        self._retry = Retry() if retry is None else _instance("retry", retry, Retry)
+        self._redirects = Redirects() if redirects is None else _instance("redirects", redirects, Redirects)
         self._limits = Limits() if limits is None else _instance("limits", limits, Limits)
-        self._tls = _tls_settings(tls)
+        self._trust = Trust(_tls_settings(tls))
         for name, function in (("clock", clock), ("socket_factory", socket_factory)):
             if function is not None:
                 check_callback(name, function)
-        self._context: SSLContext | None = None
         concurrent = _count("max_concurrent", max_concurrent, 1)
         per_host = _count("max_per_host", max_per_host, 1)
         size = _count("buffer_size", buffer_size, _SMALLEST_BUFFER)
@@ -84,6 +91,7 @@ class Client:
             loop=loop,
             pool=Pool(loop, max_concurrent=concurrent, max_per_host=per_host),
             dialer=Dialer(loop, self._resolver, socket_factory),
+            context_for=self._trust.context_for,
         )
         self._destinations = Destinations()
         self._closed = False
@@ -102,7 +110,14 @@ class Client:
         complete: Callable[[DownloadResult | DownloadError], object] | None = None,
         sink: object = None,
         directory: str | os.PathLike[str] | None = None,
+        exists: str = "overwrite",
+        resume: bool | str = "auto",
+        checksum: str | None = None,
+        durable: bool = False,
+        remote_time: bool = False,
         timeouts: Timeouts | None = None,
+        retry: Retry | None = None,
+        redirects: Redirects | None = None,
         limits: Limits | None = None,
         fail_on_status: bool = False,
         progress_interval: float = 0.05,
@@ -111,9 +126,16 @@ class Client:
 
         The body goes to ``file_path``, or to ``sink`` (a callable that takes a memoryview, an object with ``write``, or
         one of rawdl's), or to a new temporary file in ``directory``.  ``timeout`` is the total in seconds;
-        ``timeouts`` and ``limits`` replace the client's.  ``header`` adds to the request; a value of None drops a
-        default field.  ``success`` or ``fail``, then ``complete``, are called once.  Any status is a success, unless
-        ``fail_on_status``.  ``progress_interval`` is the least time between two progress events, in seconds.
+        ``timeouts``, ``retry``, ``redirects`` and ``limits`` replace the client's.  ``header`` adds to the request; a
+        value of None drops a default field.  ``success`` or ``fail``, then ``complete``, are called once.  Any status
+        is a success, unless ``fail_on_status``.  ``progress_interval`` is the least time between two progress events,
+        in seconds.
+
+        What follows is about ``file_path``.  ``exists`` says what to do with a file of that name: "overwrite", "error",
+        "rename" (``a.1.iso``) or "skip".  ``resume`` "auto" continues what an earlier download has left, if that is
+        possible, True does so or fails (`RangeError`), False begins anew.  With ``durable`` the file is on the disk
+        when success is told; ``remote_time`` gives it the server's Last-Modified.  ``checksum`` is ``"sha256:…"`` or
+        another hash of hashlib's: `ChecksumError` if the bytes have another, and no file.
 
         A url that is none ends the task with `InvalidURL`.  A wrong argument raises TypeError or ValueError here.
         """
@@ -121,28 +143,44 @@ class Client:
         for name, callback in (("success", success), ("fail", fail), ("complete", complete)):
             if callback is not None:
                 check_callback(name, callback)
-        _check_scalars(url, fail_on_status, progress_interval)
+        _check_scalars(url, progress_interval)
+        for name, flag in (("fail_on_status", fail_on_status), ("durable", durable), ("remote_time", remote_time)):
+            _check_flag(name, flag)
+        _check_choice("exists", exists, ("overwrite", "error", "rename", "skip"))
+        _check_choice("resume", resume, ("auto", True, False))
+        checksums = _checksums(checksum)
         times = self._chosen_timeouts(timeout, timeouts)
+        tries = self._retry if retry is None else _instance("retry", retry, Retry)
+        hops = self._redirects if redirects is None else _instance("redirects", redirects, Redirects)
         bounds = self._limits if limits is None else _instance("limits", limits, Limits)
-        path, target = self._target(file_path, sink, directory)
+        path, target = self._target(file_path, sink, directory, url or "", (exists, resume, durable))
         try:
             parsed = URL.parse(url or "")
             if target is None:
                 target = _temporary(parsed, directory)
             request = Request("GET", parsed, header)
-            key = Key(parsed.origin, self._context_for(parsed))
-            if isinstance(target, PartFile):
-                target.claim()
+            key = Key(parsed.origin, self._trust.context_for(parsed))
+            part = target if isinstance(target, PartFile) else None
+            if part is not None:
+                part.destination.claim()
         except DownloadError as exc:
             checked_fields(header)
             return self._refused(exc, url, success, fail, complete)
         job = Job(
             request=request,
+            header=header,
             key=key,
             sink=target,
+            part=part,
             file_path=path,
             timeouts=times,
+            phases=times if times.total is None else replace(times, total=None),
             limits=bounds,
+            retry=tries,
+            redirects=hops,
+            resume=resume,
+            checksums=checksums,
+            remote_time=remote_time,
             progress_interval=progress_interval,
             fail_on_status=fail_on_status,
         )
@@ -169,6 +207,8 @@ class Client:
         file_path: str | os.PathLike[str] | None,
         sink: object,
         directory: str | os.PathLike[str] | None,
+        url: str,
+        how: tuple[str, bool | str, bool],
     ) -> tuple[str | None, Sink | None]:
         """Return the path to report, and the sink to write to unless that is to be a temporary file."""
         if (file_path is not None) + (sink is not None) + (directory is not None) > 1:
@@ -177,26 +217,12 @@ class Client:
             return None, as_sink(sink)
         if file_path is not None:
             path = _path("file_path", file_path)
-            return path, PartFile(path, self._destinations)
+            exists, resume, durable = how
+            part = PartFile(path, self._destinations, url=url, exists=exists, resume=resume, durable=durable)
+            return path, part
         if directory is not None:
             _path("directory", directory)
         return None, None
-
-    def _context_for(self, url: URL) -> SSLContext | None:
-        if url.scheme != "https":
-            return None
-        if self._context is None:
-            from rawdl.tls import context_of
-
-            try:
-                self._context = context_of(self._tls)
-            except OSError as exc:  # ssl.SSLError is one
-                raise TLSError(f"cannot use the CA file: {exc}", certificate=True, errno=exc.errno) from exc
-            if not self._context.verify_mode:
-                import logging
-
-                logging.getLogger("rawdl").warning("certificates are not verified: anybody can be the server")
-        return self._context
 
     # Driving
 
@@ -230,7 +256,7 @@ class Client:
         return self._loop.next_deadline()
 
     def _is_idle(self) -> bool:
-        return not self._shared.live and not self._loop.has_callbacks
+        return len(self._shared.live) == len(self._shared.paused) and not self._loop.has_callbacks
 
     # The end
 
@@ -295,6 +321,31 @@ class Client:
         return f"<Client {state}, {self._shared.pool!r}>"
 
 
+class Trust:
+    """What authenticates an https origin: one context for all, made when the first is needed."""
+
+    def __init__(self, settings: TLS | SSLContext | None) -> None:
+        self._settings = settings
+        self._context: SSLContext | None = None
+
+    def context_for(self, url: URL) -> SSLContext | None:
+        """Return the context for the origin of a URL; None for http."""
+        if url.scheme != "https":
+            return None
+        if self._context is None:
+            from rawdl.tls import context_of
+
+            try:
+                self._context = context_of(self._settings)
+            except OSError as exc:  # ssl.SSLError is one
+                raise TLSError(f"cannot use the CA file: {exc}", certificate=True, errno=exc.errno) from exc
+            if not self._context.verify_mode:
+                import logging
+
+                logging.getLogger("rawdl").warning("certificates are not verified: anybody can be the server")
+        return self._context
+
+
 # The process's client: the one piece of module state.
 _process_client: Client | None = None
 
@@ -327,15 +378,33 @@ def _resolver(given: Lookup | Resolver | None) -> Resolver:
     raise TypeError(f"a resolver is a callable or has resolve(); {type(given).__name__} is neither")
 
 
-def _check_scalars(url: str | None, fail_on_status: bool, progress_interval: float) -> None:
+def _check_scalars(url: str | None, progress_interval: float) -> None:
     if not isinstance(url, str | None):
         raise TypeError(f"url is a str, not {type(url).__name__}")
-    if not isinstance(fail_on_status, bool):
-        raise TypeError(f"fail_on_status is True or False, not {fail_on_status!r}")
     if isinstance(progress_interval, bool) or not isinstance(progress_interval, int | float):
         raise TypeError(f"progress_interval is a number of seconds, not {progress_interval!r}")
     if not isfinite(progress_interval) or progress_interval < 0:
         raise ValueError(f"progress_interval must be finite and not negative, as {progress_interval!r} is")
+
+
+def _check_flag(name: str, value: bool) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is True or False, not {value!r}")
+
+
+def _check_choice(name: str, value: bool | str, choices: tuple[bool | str, ...]) -> None:
+    if not isinstance(value, bool | str):
+        raise TypeError(f"{name} is one of {choices}, not {value!r}")
+    if value not in choices:
+        raise ValueError(f"{name} is one of {choices}, not {value!r}")
+
+
+def _checksums(given: str | None) -> tuple[Checksum, ...]:
+    if given is None:
+        return ()
+    from rawdl.proto.checksums import Checksum
+
+    return (Checksum.parse(given),)
 
 
 def _temporary(url: URL, directory: str | os.PathLike[str] | None) -> TemporaryFile:

@@ -49,7 +49,7 @@ class Connection:
     `recv_into` and `send` return None where they would have to wait; `watch` says for what, and whom to tell.
     """
 
-    __slots__ = ("address", "clean_eof", "closed", "exchanges", "fd", "loop", "sock")
+    __slots__ = ("_awaited", "address", "clean_eof", "closed", "exchanges", "fd", "loop", "sock")
 
     def __init__(self, loop: Loop, sock: Socket, address: Address) -> None:
         self.loop = loop
@@ -59,6 +59,7 @@ class Connection:
         self.closed = False
         self.clean_eof = True  # whether the end of the stream, once seen, was said and not just suffered
         self.exchanges = 0  # begun on this connection
+        self._awaited = 0  # while it rests: the events to wait for afterwards
 
     @property
     def peer(self) -> str:
@@ -69,6 +70,16 @@ class Connection:
         """Call back whenever one of ``events`` is ready."""
         self.loop.redirect(self.fd, callback)
         self.loop.modify(self.fd, events)
+
+    def rest(self) -> None:
+        """Wait for nothing: the kernel's window closes in time, and the peer stalls."""
+        self._awaited = self._awaited or self.loop.modify(self.fd, 0)
+
+    def go_on(self) -> None:
+        """End a `rest`."""
+        if self._awaited:
+            self.loop.modify(self.fd, self._awaited)
+            self._awaited = 0
 
     def recv_into(self, buffer: memoryview) -> int | None:
         """Read what is there, up to the buffer's size; 0 is the end of the stream."""

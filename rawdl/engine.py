@@ -1,347 +1,396 @@
-"""The engine of one task: a chain of steps from the queue to the settlement.
+"""The engine of one task: its life from the queue to the settlement, over as many fetches as that takes.
 
-    submit ─► start ─► (dial) ─► send ─► head ─► body ─► finish
-                         ▲        │        │
-                         └────────┴────────┘  once, if a reused connection turns out to be dead
+    queue ─► open ─► ask ─► (fetch: dial, send, head) ─► answered ─► (fetch: body) ─► verify ─► commit ─► settled
+                      ▲                                    │               │
+                      ├── a redirect ◄─────────────────────┤               │
+                      └── another try, from where the bytes end, or anew ◄─┘
 
-A step is a method that returns the next step, or None to be called again when its connection is ready.  Whatever goes
-wrong in one is raised, and `_end` is where every road ends: it closes or gives back the connection, commits or discards
-the sink, frees the slot and settles the task.
+`Course` says what to ask for and what an answer means; here that is carried out.  `fetch_failed` decides what comes
+after a failure, and `_end` is where every road ends: it closes what is open, keeps or discards what was written, frees
+the slot and settles the task.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from rawdl.alarm import Alarm
-from rawdl.connection import Connection, Dial
-from rawdl.errors import Aborted, ConnectionLost, DownloadError, IncompleteBody, Timeout
+from rawdl.continuation import Continuation
+from rawdl.errors import (
+    Aborted,
+    ChecksumError,
+    DownloadError,
+    IncompleteBody,
+    RangeError,
+    StorageError,
+    Timeout,
+    TooLarge,
+    status_error,
+)
+from rawdl.fetch import Fetch, unexpected
 from rawdl.job import Job, Shared
-from rawdl.lanes import Lanes
-from rawdl.loop import READ, WRITE
-from rawdl.pool import Slot
-from rawdl.proto.events import BodyComplete, DataReceived, HeadReceived
+from rawdl.loop import Timer
+from rawdl.pool import Key, Slot
+from rawdl.proto.course import Course, Follow, Take
+from rawdl.proto.events import BodyComplete, HeadReceived
 from rawdl.proto.framing import Framing, UntilClose
-from rawdl.proto.http11 import Exchange
+from rawdl.proto.messages import Headers
 from rawdl.proto.progress import Progress, ProgressUpdate
+from rawdl.proto.ranges import OVERLAP
 from rawdl.proto.timeouts import Phase
-from rawdl.results import DownloadResult, HeadersReceived, Marks, status_error
-from rawdl.task import DownloadTask, TaskState
+from rawdl.results import DownloadResult, HeadersReceived, Marks
+from rawdl.sinks import Sink
+from rawdl.task import PAUSABLE, DownloadTask, TaskState
 
-# Reads in one turn before the other connections get theirs: at 1 MiB each, the most, that is some milliseconds.
-_READS_PER_TURN: Final = 8
-# A read that brings less than this has emptied the socket, nearly always: looking again would cost a call for nothing.
-_DRY_BELOW: Final = 65536
+if TYPE_CHECKING:
+    from rawdl.verify import Verification
 
-Step = Callable[[], "Step | None"]
+# With one of these in the head, there is a promise to be verified.
+_DIGEST_FIELDS: Final = ("repr-digest", "content-digest", "digest")
 
 
 class Download:
     """Carry one job out, and tell its task."""
 
     __slots__ = (
-        "_alarm",
-        "_connection",
-        "_dial",
-        "_exchange",
+        "_before",
+        "_course",
+        "_fetch",
         "_framing",
         "_headers",
+        "_held",
         "_job",
-        "_lanes",
+        "_left",
         "_marks",
+        "_origin",
         "_over",
+        "_paused",
         "_progress",
+        "_resumed_from",
         "_shared",
         "_slot",
-        "_step",
         "_task",
+        "_timer",
+        "_total_timer",
+        "_verification",
     )
 
     def __init__(self, shared: Shared, job: Job, task: DownloadTask) -> None:
         self._shared = shared
         self._job = job
         self._task = task
+        self._course = Course(job.request, job.header, redirects=job.redirects, retry=job.retry, resume=job.resume)
         self._marks = Marks(shared.loop.time(), shared.loop.wall_offset())
-        self._slot: Slot | None = shared.pool.submit(job.key, self._start)
-        self._dial: Dial | None = None
-        self._connection: Connection | None = None
-        self._exchange: Exchange | None = None
+        self._slot: Slot | None = shared.pool.submit(job.key, lambda: self._go(self._start))
+        self._fetch: Fetch | None = None
+        self._origin = 0  # where in the file the body of the response begins
         self._framing: Framing | None = None
         self._headers: HeadersReceived | None = None
         self._progress: Progress | None = None
-        self._alarm: Alarm | None = None
-        self._step: Step | None = None
-        self._lanes: Lanes | None = None  # once there is a body
+        self._resumed_from = 0
+        self._verification: Verification | None = None  # once there is something to verify
+        self._timer: Timer | None = None  # until another try
+        self._total_timer: Timer | None = None
+        self._paused = False
+        self._before = TaskState.QUEUED  # where a pause goes back to
+        self._held: Callable[[], None] | None = None  # the step that it holds up
+        self._left = 0.0  # of the total limit, meanwhile
         self._over = False
         shared.live.add(task)
 
-    # Getting a connection
+    # Beginning
+
+    def _go(self, step: Callable[[], None]) -> None:
+        """Take a step of the task's life; while paused, as soon as it is not any more."""
+        if self._over:
+            return
+        if self._paused:
+            self._held = step
+            return
+        try:
+            step()
+        except DownloadError as exc:
+            self.fetch_failed(exc)
+        except BaseException as exc:
+            self._end(unexpected(exc))
+            if not isinstance(exc, Exception):
+                raise
+
+    def _soon(self, step: Callable[[], None]) -> None:
+        self._shared.loop.call_soon(lambda: self._go(step))
 
     def _start(self) -> None:
-        """Leave the queue: the clocks start now."""
-        now = self._shared.loop.now
+        """Leave the queue: the clocks start now.  Then find out what is there already."""
+        job, now = self._job, self._shared.loop.now
         self._marks.queue_end = now
+        there = None if job.part is None else job.part.destination.size_to_skip()
+        if there is not None:
+            return self._skip(there)
         self._task.enter(TaskState.CONNECTING)
-        self._alarm = Alarm(self._shared.loop, self._job.timeouts, self._timed_out)
-        self._step = self._open
-        self._advance()
+        if job.timeouts.total is not None:
+            self._total_timer = self._shared.loop.call_at(now + job.timeouts.total, self._total_expired)
+        job.sink.open()
+        if job.part is not None and job.part.found is not None:
+            found = job.part.found
+            assert found.validator is not None
+            self._resumed_from = job.part.position
+            self._course.adopt(found.validator, found.total, self._resumed_from)
+        self._ask()
 
-    def _open(self) -> Step | None:
-        """Open the sink, so that what is wrong with it is found before the request; then take or make a connection."""
-        self._job.sink.open()
-        connection = self._shared.pool.take(self._job.key)
-        if connection is None:
-            return self._connect
-        self._connection = connection
-        self._marks.reused = True
-        return self._begin_exchange
+    def _skip(self, size: int) -> None:
+        """Leave the file that is there as it is."""
+        self._task.enter(TaskState.FINISHING)
+        self._headers = HeadersReceived(Headers(), 0, "", "", self._task.url)
+        self._progress = Progress(self._shared.loop.now, size, 0, size)
+        self._end(None)
 
-    def _connect(self) -> Step | None:
-        self._dial = self._shared.dialer.dial(self._job.key.origin, self._job.key.context, self)
-        self._step = self._begin_exchange
-        return None
-
-    def dial_entered(self, phase: Phase) -> None:
-        """The dial has begun a phase."""
-        now = self._shared.loop.now
-        marks = self._marks
-        if phase is Phase.RESOLVE:
-            marks.lookup_start = now
-        elif phase is Phase.CONNECT:
-            marks.lookup_end = marks.connect_start = now
+    def _ask(self) -> None:
+        """Send a request for what is missing, once there is a slot for the origin that has it."""
+        slot, key = self._slot, self._key()
+        assert slot is not None
+        if slot.held and slot.key == key:
+            self._begin()
         else:
-            marks.tls_start = now
-        self._enter(phase)
+            self._enter(TaskState.CONNECTING)
+            self._shared.pool.rejoin(slot, key, lambda: self._go(self._begin))
 
-    def dial_done(self, connection: Connection) -> None:
-        """The dial has a connection."""
-        now = self._shared.loop.now
-        self._marks.connect_end = now
-        if self._marks.tls_start:
-            self._marks.tls_end = now
-        self._dial = None
-        self._connection = connection
-        self._advance()
+    def _key(self) -> Key:
+        job, url = self._job, self._course.url
+        return job.key if url is job.request.url else Key(url.origin, self._shared.context_for(url))
 
-    def dial_failed(self, error: DownloadError) -> None:
-        """The dial has failed."""
-        self._dial = None
-        self._end(error)
+    def _begin(self) -> None:
+        self._enter(TaskState.CONNECTING)
+        self._marks.renew()
+        job, base = self._job, self._course.base
+        request = self._course.next_request(overlap=min(OVERLAP, base) if job.part is not None else 0)
+        self._origin = base
+        self._fetch = Fetch(
+            self._shared, self, self._key(), request, limits=job.limits, timeouts=job.phases, marks=self._marks
+        )
+        self._fetch.begin()
 
-    # Sending the request
+    # What the fetch tells
 
-    def _begin_exchange(self) -> Step | None:
-        assert self._connection is not None
-        self._connection.exchanges += 1
-        self._exchange = Exchange(self._job.request, limits=self._job.limits, writer=self._shared.writer)
-        self._task.enter(TaskState.WAITING)
-        marks, now = self._marks, self._shared.loop.now
-        marks.peer = self._connection.address[1][:2]
-        marks.request_start = now
-        marks.sent = len(self._exchange.data_to_send())
-        self._enter(Phase.SEND)
-        return self._send
+    @property
+    def stopping(self) -> bool:
+        """Whether abort() was called, though its turn may still be to come."""
+        return self._task.aborting
 
-    def _send(self) -> Step | None:
-        connection, exchange = self._connection, self._exchange
-        assert connection is not None and exchange is not None
-        try:
-            while data := exchange.data_to_send():
-                n = connection.send(data)
-                if n is None:
-                    return self._send_later(connection)
-                exchange.data_sent(n)
-            if not connection.flush():
-                return self._send_later(connection)
-        except ConnectionLost as exc:
-            return self._last_words(connection, exchange, exc)
-        connection.watch(READ, self._on_ready)
-        self._marks.request_end = self._shared.loop.now
-        self._enter(Phase.HEAD)
-        self._step = self._receive_head  # when something has come: it cannot be there yet
-        return None
+    def fetch_sends(self) -> None:
+        """The request goes out."""
+        self._enter(TaskState.WAITING)
 
-    def _send_later(self, connection: Connection) -> Step | None:
-        """Wait until more can be sent, or until the server answers what it has of the request (RFC 9112 9.5)."""
-        connection.watch(READ | WRITE, self._on_ready)
-        following = self._receive_head()
-        if following == self._receive_head:
-            return None  # an interim response, or a part of one: the request still wants to be sent
-        if following is not None and not connection.closed:
-            connection.watch(READ, self._on_ready)
-        return following
+    def fetch_returns(self) -> None:
+        """The connection was dead."""
+        self._enter(TaskState.CONNECTING)
 
-    def _last_words(self, connection: Connection, exchange: Exchange, lost: ConnectionLost) -> Step | None:
-        """Read what the server said before it broke the connection over which the request was being sent."""
-        buffer = self._shared.loop.buffer
-        try:
-            n = connection.recv_into(buffer)
-        except ConnectionLost:
-            n = None
-        if not n:
-            return self._replace_stale(lost)
-        exchange.receive_data(buffer[:n])
-        self._marks.response_start = self._shared.loop.now
-        return self._take_events()
+    def fetch_answered(self, head: HeadReceived) -> Sink:
+        """Say where the body of a response goes, or raise what it means instead."""
+        loop = self._shared.loop
+        answer = self._course.answered(head, loop.now + loop.wall_offset())
+        if isinstance(answer, Take):
+            return self._take(answer, head)
+        assert self._fetch is not None
+        if isinstance(answer, Follow):
+            self._marks.redirect_start = self._marks.redirect_start or self._marks.queue_end
+            self._marks.redirect_end = loop.now
+            if not answer.drain:
+                self._fetch.cancel()
+                self._soon(self._ask)
+            return Sink()
+        # A 416 that proves the file to be whole.
+        self._fetch.cancel()
+        self._progress = Progress(loop.now, answer.total, 0, answer.total)
+        self._note_head(head)
+        self._soon(self._finish)
+        return Sink()
 
-    # Receiving the response
-
-    def _on_ready(self, mask: int) -> None:
-        self._advance()
-
-    def _receive_head(self) -> Step | None:
-        connection, exchange = self._connection, self._exchange
-        assert connection is not None and exchange is not None
-        buffer = self._shared.loop.buffer
-        try:
-            n = connection.recv_into(buffer)
-        except ConnectionLost as exc:
-            return self._replace_stale(exc)
-        if n is None:
-            return None
-        if n == 0 and self._marks.reused and not self._marks.response_start:
-            return self._replace_stale(ConnectionLost(f"{connection.peer} closed the reused connection"))
-        if n == 0:
-            exchange.receive_eof(clean=connection.clean_eof)
-        else:
-            exchange.receive_data(buffer[:n])
-            self._marks.response_start = self._marks.response_start or self._shared.loop.now
-        return self._take_events()
-
-    def _replace_stale(self, lost: ConnectionLost) -> Step | None:
-        """Go on with a fresh connection, if this one was reused and the server has said nothing on it.
-
-        It had closed it before the request came (RFC 9112 9.3.1).  That happens once: the fresh one is not reused.
-        """
-        marks = self._marks
-        if not marks.reused or marks.response_start:
-            raise lost
-        assert self._connection is not None
-        self._connection.abort()
-        self._connection = self._exchange = None
-        marks.reused = False
-        self._task.enter(TaskState.CONNECTING)
-        return self._connect
-
-    def _take_events(self) -> Step | None:
-        """Drain the exchange, and say what the download waits for then."""
-        exchange = self._exchange
-        assert exchange is not None
-        pieces: list[memoryview] = []
-        try:
-            while (event := exchange.next_event()) is not None:
-                if isinstance(event, DataReceived):
-                    pieces.append(event.data)
-                elif isinstance(event, HeadReceived):
-                    self._head_received(event)
-                elif isinstance(event, BodyComplete):
-                    return self._finish
-                if self._over:
-                    return None
-        finally:
-            if pieces:
-                assert self._lanes is not None
-                self._lanes.write(pieces)
-        if self._headers is None:
-            return self._receive_head
-        self._enter(Phase.IDLE)
-        if exchange.received:
-            self._note_progress()
-        return self._receive_body
-
-    def _head_received(self, head: HeadReceived) -> None:
-        """Tell that the head is there, before any of the body."""
-        now, url = self._shared.loop.now, self._task.url
+    def _take(self, answer: Take, head: HeadReceived) -> Sink:
+        """Take the body: tell that the head is there, and see to what its bytes are measured against."""
+        job, course = self._job, self._course
+        if answer.restart:
+            self._restart()
+        self._origin = answer.origin
         self._framing = head.framing
-        self._headers = HeadersReceived(head.header, head.status_code, head.reason, head.http_version, url)
-        self._progress = Progress(now, head.framing.length, self._job.progress_interval)
-        self._task.enter(TaskState.RECEIVING)
-        assert self._connection is not None and self._exchange is not None and self._alarm is not None
-        self._alarm.leave()
-        self._lanes = Lanes(self._shared.loop, self._shared.pipe, self._connection, self._exchange, self._job.sink)
-        self._task.dispatch_headers(self._headers)
-        if self._job.fail_on_status and head.status_code >= 400 and not self._over:
-            raise status_error(head.status_code, url)
+        restarted = self._measure()
+        self._enter(TaskState.RECEIVING)
+        self._note_head(head)
+        if job.fail_on_status and head.status_code >= 400 and not self._over:
+            raise status_error(head.status_code, course.url.redacted)
+        if restarted is not None and self._task.has_progress_listeners:
+            self._task.dispatch_progress(restarted)
+        if self._over:
+            return Sink()
+        self._check_room()
+        sink = self._verified(head) if self._is_promised(head) else job.sink
+        if answer.length is None:
+            return sink
+        there = b"" if job.part is None else job.part.read(answer.origin, course.base - answer.origin)
+        return Continuation(sink, there, answer.length, framed=head.framing.length is not None)
 
-    def _receive_body(self) -> Step | None:
-        """Move payload from the connection to the sink until the connection is dry."""
-        connection, exchange, lanes = self._connection, self._exchange, self._lanes
-        assert connection is not None and exchange is not None and lanes is not None
-        enough = min(len(self._shared.loop.buffer), _DRY_BELOW)
-        for _ in range(_READS_PER_TURN):
-            try:
-                n = lanes.move()
-            except ConnectionLost as exc:
-                return self._broken_off(exchange, exc)
-            if n is None:
-                return None
-            if n == 0:
-                exchange.receive_eof(clean=connection.clean_eof)
-                return self._take_events()
-            if exchange.body_window():
-                self._note_progress()
-            elif (following := self._take_events()) != self._receive_body:
-                return following
-            if self._over or self._task.aborting or (n < enough and not connection.pending()):
-                return None
-        if connection.pending():
-            self._shared.loop.call_soon(self._advance)  # no readiness will be reported for what is decrypted already
+    def _measure(self) -> ProgressUpdate | None:
+        """Measure against what is known of the length; return the event to tell if the counts begin anew."""
+        now, course = self._shared.loop.now, self._course
+        if self._progress is not None:
+            return self._progress.continue_with(now, course.total, course.base)
+        self._progress = Progress(now, course.total, self._job.progress_interval, course.base)
         return None
 
-    def _broken_off(self, exchange: Exchange, lost: ConnectionLost) -> Step | None:
-        """Say how far the body had come when the connection broke."""
-        exchange.receive_eof(clean=False)
-        try:
-            return self._take_events()
-        except IncompleteBody as exc:
-            raise exc from lost
+    def _note_head(self, head: HeadReceived) -> None:
+        """Tell of the head, once in the life of the task."""
+        first, url = self._headers is None, self._course.url.redacted
+        self._headers = HeadersReceived(head.header, head.status_code, head.reason, head.http_version, url)
+        if first:
+            self._task.dispatch_headers(self._headers)
 
-    def _note_progress(self) -> None:
+    def _check_room(self) -> None:
+        """Refuse what is too large before any of it is written, and tell the part of which version it is."""
+        job, course = self._job, self._course
+        if course.total is not None and job.limits.body is not None and course.total > job.limits.body:
+            raise TooLarge(f"the file has {course.total} bytes; {job.limits.body} are allowed", limit=job.limits.body)
+        if job.part is not None:
+            job.part.describe(course.url.redacted, course.validator, course.total)
+
+    def _is_promised(self, head: HeadReceived) -> bool:
+        if self._course.ranged:
+            return False
+        return bool(self._job.checksums) or any(name in head.header for name in _DIGEST_FIELDS)
+
+    def _verified(self, head: HeadReceived) -> Sink:
+        return self._verifier().sink_for(head.header, base=self._course.base, partial=head.status_code == 206)
+
+    def _verifier(self) -> Verification:
+        if self._verification is None:
+            from rawdl.verify import Verification
+
+            self._verification = Verification(self._job.sink, self._job.part, self._job.checksums)
+        return self._verification
+
+    def fetch_received(self, received: int) -> None:
         """Count what has arrived, and tell it if that is due."""
-        assert self._progress is not None and self._exchange is not None
+        if self._progress is None or self._course.following:
+            return
         now = self._shared.loop.now
-        self._enter(Phase.IDLE)
-        if self._progress.advance(now, self._exchange.received) and self._task.has_progress_listeners:
+        if not self._progress.advance(now, max(self._course.base, self._origin + received)):
+            return
+        if self._task.has_progress_listeners:
             self._task.dispatch_progress(self._progress.snapshot(now))
+        if self._job.part is not None and not self._over:
+            self._job.part.note(now)
+
+    def fetch_done(self, end: BodyComplete) -> None:
+        """Go on after the last byte of a body."""
+        self._go(self._follow if self._course.following else lambda: self._body_done(end))
+
+    def _follow(self) -> None:
+        assert self._fetch is not None
+        self._fetch.release()
+        self._ask()
+
+    def _body_done(self, end: BodyComplete) -> None:
+        total, there = self._course.total, max(self._course.base, self._origin + end.length)
+        assert self._progress is not None and self._headers is not None
+        if total is not None and there < total:
+            # A 206 may bring less than was asked for (RFC 9110 15.3.7).
+            message = f"{there} of {total} bytes are there: the response had {end.length}"
+            raise IncompleteBody(message, received=end.length, expected=total - self._origin)
+        if self._verification is not None:
+            self._verification.promise(end.trailer, partial=self._headers.status_code == 206)
+        self._progress.advance(self._shared.loop.now, there)
+        self._finish()
+
+    # Another try
+
+    def fetch_failed(self, error: DownloadError) -> None:
+        """Decide what a failure means: another try, or the end."""
+        if self._over:
+            return
+        try:
+            if not self._recover(error):
+                self._end(error)
+        except DownloadError as exc:
+            self._end(exc)
+
+    def _recover(self, error: DownloadError) -> bool:
+        """Get ready for another try, if the failure allows one and the sink does; say whether there will be one."""
+        course, sink = self._course, self._job.sink
+        if self._fetch is not None:
+            self._fetch.cancel()
+        if course.following:
+            self._soon(self._ask)  # all that broke is the body of a redirect, which nobody wants
+            return True
+        if course.begins_anew_after(error):
+            delay: float | None = 0.0
+        else:
+            written = self._written()
+            delay = course.failed(error, written, int.from_bytes(os.urandom(4), "big") / 2**32)
+            if delay is not None and (course.validator is not None or not written):
+                course.base = written
+                self._wait(delay)
+                return True
+        if delay is None or not sink.restartable:
+            return False
+        self._restart()
+        course.restart()
+        self._wait(delay)
+        return True
+
+    def _restart(self) -> None:
+        """Forget what was written."""
+        self._job.sink.restart()
+        self._resumed_from = 0
+        self._verification = None
+
+    def _wait(self, delay: float) -> None:
+        """Try again after a while; the slot is somebody else's meanwhile."""
+        assert self._slot is not None
+        loop = self._shared.loop
+        self._enter(TaskState.CONNECTING)
+        if delay:
+            self._shared.pool.release(self._slot)
+        self._timer = loop.call_at(loop.now + delay, lambda: self._go(self._ask))
 
     # The end
 
-    def _finish(self) -> Step | None:
-        """Everything has arrived: tell so, and make it visible."""
-        assert self._exchange is not None and self._progress is not None and self._alarm is not None
-        loop = self._shared.loop
-        self._marks.response_end = loop.now
+    def _finish(self) -> None:
+        """Everything has arrived: tell so, verify it, and make it visible."""
+        assert self._progress is not None
         self._task.enter(TaskState.FINISHING)
-        self._alarm.leave()
-        last = self._progress.finish(loop.now, self._exchange.received)
+        last = self._progress.finish(self._shared.loop.now, self._progress.written)
         if self._task.has_progress_listeners:
             self._task.dispatch_progress(last)
         if self._over:
-            return None
-        if self._alarm.is_late():
-            raise self._timeout(Phase.TOTAL)
-        self._job.sink.commit()
-        self._end(None)
-        return None
+            return
+        if self._verification is not None or (self._job.checksums and not self._course.ranged):
+            self._verify()
+        else:
+            self._commit()
 
-    def _advance(self) -> None:
-        """Run steps until one has to wait."""
-        try:
-            while not self._over and self._step is not None:
-                following = self._step()
-                if following is None:
-                    return
-                self._step = following
-        except DownloadError as exc:
-            self._end(exc)
-        except BaseException as exc:
-            # Only a bug, a lack of memory or a KeyboardInterrupt between two lines: the task must end all the same.
-            error = DownloadError(f"unexpected {type(exc).__name__}: {exc}")
-            error.__cause__ = exc
-            self._end(error)
-            if not isinstance(exc, Exception):
-                raise
+    def _verify(self) -> None:
+        """Compare the digests; where the file has to be read for that, a piece in each turn."""
+        if self._verifier().step():
+            self._commit()
+        else:
+            self._soon(self._verify)
+
+    def _commit(self) -> None:
+        timer, job = self._total_timer, self._job
+        if timer is not None and self._shared.loop.time() >= timer.when:
+            raise self._timeout()
+        if job.part is not None and job.remote_time:
+            job.part.date(self._modified())
+        job.sink.commit()
+        self._end(None)
+
+    def _modified(self) -> int | None:
+        from rawdl.proto.fields import parse_http_date
+
+        assert self._headers is not None
+        return parse_http_date(
+            self._headers.header.get("last-modified", ""), wall_clock=self._shared.loop.wall_offset()
+        )
 
     def _end(self, error: DownloadError | None) -> None:
         """End the download: every road leads here, once."""
@@ -368,77 +417,119 @@ class Download:
         # The task keeps its engine, for its progress; this way the two, and all that they hold, need no collector.
         del self._task, self._job
         self._shared.live.discard(task)
+        self._shared.paused.discard(task)
         task.settle(result, error)
 
     def _let_go(self, error: DownloadError | None) -> None:
         """Free all that the download holds."""
         self._over = True
-        self._step = None
-        if self._alarm is not None:
-            self._alarm.stop()
-        if self._dial is not None:
-            self._dial.cancel()
-        self._part_with_connection(error)
+        if self._fetch is not None:
+            self._fetch.cancel() if error is not None else self._fetch.release()
+        for timer in (self._timer, self._total_timer):
+            if timer is not None:
+                timer.cancel()
         if self._slot is not None:
             self._shared.pool.release(self._slot)
         if error is not None:
-            self._job.sink.discard()
+            self._leave(error)
             error.url = self._task.url
-        self._alarm = self._dial = self._slot = self._lanes = None
+            error.attempts = self._course.history
+        self._slot = self._fetch = self._timer = self._total_timer = self._held = None
 
-    def _part_with_connection(self, error: DownloadError | None) -> None:
-        connection, exchange = self._connection, self._exchange
-        if connection is None:
-            return
-        if error is not None or exchange is None:
-            connection.abort()
-        elif exchange.close_reasons or not connection.quiet():
-            connection.close()
+    def _leave(self, error: DownloadError) -> None:
+        """Keep what was written, where a later download can continue it; else remove it."""
+        part = self._job.part
+        if part is None:
+            self._job.sink.discard()
+        elif isinstance(error, RangeError):
+            part.close()  # it was to be continued, so nothing of it is lost
+        elif self._keeps(error):
+            part.keep()
         else:
-            self._shared.pool.give(self._job.key, connection)
-        self._connection = self._exchange = None
+            part.discard()
+
+    def _keeps(self, error: DownloadError) -> bool:
+        if self._job.resume is False or self._course.validator is None or isinstance(error, ChecksumError | TooLarge):
+            return False
+        if isinstance(error, StorageError) and error.errno == errno.EIO:
+            return False  # who knows what is in it
+        return self._job.resume is True or not isinstance(error, Aborted)
 
     def _result(self) -> DownloadResult:
         assert self._headers is not None and self._progress is not None
-        self._marks.received = self._progress.written
+        job, written = self._job, self._progress.written
+        self._marks.received = written - self._resumed_from
         return DownloadResult(
-            temp_file_path=None if self._job.file_path is not None else self._job.sink.path,
-            file_path=self._job.file_path,
+            temp_file_path=None if job.file_path is not None else job.sink.path,
+            file_path=job.file_path if job.part is None else job.part.path,
             head=self._headers,
-            data_length=self._progress.written,
+            data_length=written,
             length_known=not isinstance(self._framing, UntilClose),
             marks=self._marks,
+            redirects=self._course.hops,
+            attempts=self._course.history,
+            resumed_from=self._resumed_from,
+            checksum=self._verification.verified if self._verification is not None else "",
+            skipped=self._marks.request_start == 0.0,
         )
 
     def _aborted(self) -> Aborted:
         return Aborted(f"the download was aborted while {self._task.state}, after {self._written()} bytes")
 
     def _written(self) -> int:
-        return self._exchange.received if self._exchange is not None else 0
+        """Return how many bytes are in the sink, counted from the start of the file."""
+        if self._job.part is not None:
+            return self._job.part.position
+        taken = self._fetch is not None and self._framing is not None and self._fetch.framing is self._framing
+        received = self._fetch.received if self._fetch is not None and taken else 0
+        return max(self._course.base, self._origin + received)
+
+    # Pausing
+
+    def _enter(self, state: TaskState) -> None:
+        if self._paused:
+            self._before = state
+        elif self._task.state is not state:
+            self._task.enter(state)
+
+    def pause(self) -> None:
+        """Stop reading, and every clock."""
+        if self._over or self._paused or self._task.state not in PAUSABLE:
+            return
+        self._before, self._paused = self._task.state, True
+        self._task.enter(TaskState.PAUSED)
+        self._shared.paused.add(self._task)
+        if self._total_timer is not None:
+            self._left = self._total_timer.when - self._shared.loop.time()
+            self._total_timer.cancel()
+        if self._fetch is not None:
+            self._fetch.pause()
+
+    def resume(self) -> None:
+        """Go on where the pause began."""
+        if self._over or not self._paused:
+            return
+        loop = self._shared.loop
+        self._paused = False
+        self._task.enter(self._before)
+        self._shared.paused.discard(self._task)
+        if self._total_timer is not None:
+            self._total_timer = loop.call_at(loop.time() + self._left, self._total_expired)
+        if self._fetch is not None:
+            self._fetch.resume()
+        held, self._held = self._held, None
+        if held is not None:
+            self._soon(held)
 
     # Time
 
-    def _enter(self, phase: Phase) -> None:
-        assert self._alarm is not None
-        self._alarm.enter(phase)
+    def _total_expired(self) -> None:
+        self._end(self._timeout())
 
-    def _timed_out(self, phase: Phase) -> None:
-        self._end(self._timeout(phase))
-
-    def _timeout(self, phase: Phase) -> Timeout:
-        """Say which limit ran out, and how far the download was."""
-        seconds = getattr(self._job.timeouts, phase)
-        if phase is Phase.TOTAL:
-            detail = f"not complete, {self._task.state}, {self._written()} bytes received"
-        elif self._dial is not None:
-            detail = self._dial.describe()
-        elif phase is Phase.IDLE:
-            length = self._framing.length if self._framing else None
-            detail = f"no data after {self._written()} of {'unknown' if length is None else length} bytes of the body"
-        else:
-            peer = self._connection.peer if self._connection else "the server"
-            detail = f"{peer} does not take the request" if phase is Phase.SEND else f"no response head from {peer}"
-        return Timeout(f"{phase} time limit of {seconds:g} s: {detail}", phase=phase)
+    def _timeout(self) -> Timeout:
+        """Say that the total limit ran out, and how far the download was."""
+        detail = f"not complete, {self._task.state}, {self._written()} bytes received"
+        return Timeout(f"total time limit of {self._job.timeouts.total:g} s: {detail}", phase=Phase.TOTAL)
 
     def progress(self) -> ProgressUpdate:
         """Return how far the download is now."""

@@ -107,9 +107,15 @@ class NetworkError(DownloadError, OSError):
 
 
 class ResolveError(NetworkError):
-    """The host name could not be resolved to an address."""
+    """The host name could not be resolved to an address.  ``temporary``: it may be, a little later."""
 
     reason = "name not resolved"
+
+    def __init__(
+        self, message: str, *, temporary: bool = False, errno: int | None = None, url: str | None = None
+    ) -> None:
+        super().__init__(message, errno=errno, url=url)
+        self.temporary = temporary
 
 
 class ConnectError(NetworkError):
@@ -220,3 +226,8 @@ class StorageError(DownloadError, OSError):
         super().__init__(message, url=url)
         self.path = path
         self.errno = errno
+
+
+def status_error(status_code: int, url: str) -> StatusError:
+    """Make the error for a 4xx or 5xx."""
+    return StatusError(f"the server answered {status_code} for {url}", status_code=status_code, url=url)

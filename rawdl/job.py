@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from rawdl.connection import Dialer
@@ -9,36 +10,53 @@ from rawdl.lanes import SparePipe
 from rawdl.loop import Loop
 from rawdl.pool import Key, Pool
 from rawdl.proto.http11 import HeadWriter
+from rawdl.proto.url import URL
 from rawdl.task import DownloadTask
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from rawdl.partfile import PartFile
+    from rawdl.proto.checksums import Checksum
     from rawdl.proto.messages import Limits, Request
+    from rawdl.proto.redirects import Redirects
+    from rawdl.proto.retry import Retry
     from rawdl.proto.timeouts import Timeouts
     from rawdl.sinks import Sink
 
 
 class Shared:
-    """What all downloads of a client share."""
+    """What all downloads of a client share; ``context_for`` returns what authenticates the origin of a URL."""
 
-    __slots__ = ("dialer", "live", "loop", "pipe", "pool", "writer")
+    __slots__ = ("context_for", "dialer", "live", "loop", "paused", "pipe", "pool", "writer")
 
-    def __init__(self, loop: Loop, pool: Pool, dialer: Dialer) -> None:
+    def __init__(self, loop: Loop, pool: Pool, dialer: Dialer, context_for: Callable[[URL], SSLContext | None]) -> None:
         self.loop = loop
         self.pool = pool
         self.dialer = dialer
+        self.context_for = context_for
         self.writer = HeadWriter()
         self.pipe = SparePipe()
         self.live: set[DownloadTask] = set()  # the tasks that are not settled
+        self.paused: set[DownloadTask] = set()  # those of them that wait for somebody to call resume()
 
 
 class Job(NamedTuple):
-    """What one download is to do."""
+    """What one download is to do.  ``phases`` are its time limits but the total; ``part`` is its sink, or None."""
 
     request: Request
+    header: Mapping[str, str | None] | None
     key: Key
     sink: Sink
+    part: PartFile | None
     file_path: str | None
     timeouts: Timeouts
+    phases: Timeouts
     limits: Limits
+    retry: Retry
+    redirects: Redirects
+    resume: bool | str
+    checksums: tuple[Checksum, ...]
+    remote_time: bool
     progress_interval: float
     fail_on_status: bool

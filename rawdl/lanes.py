@@ -34,9 +34,7 @@ class Lanes:
         self._connection = connection
         self._exchange = exchange
         self._sink = sink
-        self._splicing = (
-            connection.splice_source() is not None and sink.splice_target() is not None and Pipe.supported()
-        )
+        self._splicing = connection.splice_source() is not None and Pipe.supported()
 
     def move(self) -> int | None:
         """Read once, and write what is certainly payload; the rest is fed to the exchange, to be drained.
@@ -44,7 +42,7 @@ class Lanes:
         Return the bytes read; None: the connection is dry, 0: its end.
         """
         window = self._exchange.body_window()
-        if self._splicing and window >= _WORTH_SPLICING:
+        if self._splicing and window >= _WORTH_SPLICING and self._sink.splice_target() is not None:
             n = self._splice(window)
             if n:
                 self._exchange.advance(n)
@@ -98,7 +96,7 @@ class Lanes:
 
     def _empty(self, pipe: Pipe, target: int, count: int) -> int:
         try:
-            return pipe.drain(target, count)
+            n = pipe.drain(target, count)
         except OSError as exc:
             if exc.errno not in _REFUSED:
                 raise self._sink.failed(exc) from exc
@@ -106,6 +104,8 @@ class Lanes:
             data = pipe.rescue(count)
             self._sink.write(memoryview(data))
             return len(data)
+        self._sink.spliced(n)
+        return n
 
 
 class SparePipe:

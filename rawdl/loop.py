@@ -134,12 +134,17 @@ class Loop:
         self._watches[watch.fd] = watch
         return watch.fd
 
-    def modify(self, fd: int, events: int) -> None:
-        """Wait for other events on a registered descriptor."""
+    def modify(self, fd: int, events: int) -> int:
+        """Wait for other events on a registered descriptor (0: for none, not even for its end); return those before."""
         watch = self._watches[fd]
-        if watch.events != events:
-            watch.events = events
+        before, watch.events = watch.events, events
+        if not events and before:
+            self._selector.unregister(fd)  # a selector tells of errors whether asked or not, turn after turn
+        elif events and not before:
+            self._selector.register(fd, events, watch)
+        elif events != before:
             self._selector.modify(fd, events, watch)
+        return before
 
     def redirect(self, fd: int, callback: Callable[[int], None]) -> None:
         """Give a registered descriptor another callback."""
@@ -147,7 +152,8 @@ class Loop:
 
     def unregister(self, fd: int) -> None:
         """Forget a descriptor; always before it is closed.  Its callback is not called any more, even in this turn."""
-        if self._watches.pop(fd, None) is not None:
+        watch = self._watches.pop(fd, None)
+        if watch is not None and watch.events:
             self._selector.unregister(fd)
 
     # Callbacks and timers

@@ -1,8 +1,11 @@
 """A file that appears under its name only when it is complete: written as ``NAME.part``, then renamed.
 
-The part is created new (O_EXCL, O_NOFOLLOW) and readable by its owner only; what is found under that name before is
-removed if it is a regular file, and refused if it is not.  Whatever is renamed or removed is first seen to be the very
-file that was created here.
+The part is created new (O_EXCL, O_NOFOLLOW) and readable by its owner only.  One that an earlier download has left is
+continued if its journal proves which bytes of which version are in it, else removed; what is no regular file is
+refused.  Whatever is renamed or removed is first seen to be the very file that was opened here.
+
+There is one writer at a time: within a client by its `Destinations`, else by a lock on the part (flock) and, since that
+lies on network file systems, by the owner that the journal names.
 """
 
 from __future__ import annotations
@@ -10,176 +13,382 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
-from rawdl.errors import StorageError
-from rawdl.sinks import Sink, close, create, remove, storage_error, write_all, write_pieces
+from rawdl.destination import Destination, Destinations, identity_of, is_own, remove_own
+from rawdl.errors import RangeError, StorageError
+from rawdl.sinks import Sink, close, storage_error, write_all, write_pieces
 
-_LONGEST_NAME = 255  # bytes, on nearly every file system (NAME_MAX)
+if TYPE_CHECKING:
+    from rawdl.journal import Journal, Owner, Record
 
-
-class Destinations:
-    """The files that one client is writing at the moment, so that no two tasks write the same one."""
-
-    def __init__(self) -> None:
-        self._live: dict[str, PartFile] = {}
-        self._umask: int | None = None
-
-    def claim(self, path: str, owner: PartFile) -> None:
-        """Reserve a path, from whatever thread, or raise StorageError."""
-        if self._live.setdefault(path, owner) is not owner:
-            raise StorageError(f"{path} is in use: another download is writing it", path=path)
-
-    def release(self, path: str) -> None:
-        """Let another task have it."""
-        self._live.pop(path, None)
-
-    def umask(self) -> int:
-        """Return the process's umask, as it was at the first file.
-
-        It can only be read by setting it, which another thread may notice; so that is done once.
-        """
-        if self._umask is None:
-            self._umask = os.umask(0o077)
-            os.umask(self._umask)
-        return self._umask
+_OPEN: Final = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+# A journal costs some 200 µs: once a second that is nothing, and above 16 MB/s there is more than a second to be lost.
+_CHECKPOINT_SECONDS: Final = 1.0
+_CHECKPOINT_BYTES: Final = 16 << 20
+# After a power cut only what was synced is believed; the kernel lets a written page wait for 30 s anyway.
+_SYNC_SECONDS: Final = 30.0
+_ROOM: Final = 65536  # bytes: a block, of whatever file system
 
 
 class PartFile(Sink):
-    """Write ``path`` by way of its part."""
+    """Write ``path`` by way of its part.
 
-    __slots__ = ("_claimed", "_destinations", "_fd", "_final", "_identity", "_mode", "_part", "path")
+    ``url`` is what is downloaded: a part of another URL is not continued.  ``exists`` is the destination's.  ``resume``
+    is "auto", True (continue a part or fail, RangeError) or False (an old part is removed).  ``durable``: the file is
+    on the disk before it is said to be complete, and each journal before it is counted on.
 
-    path: str
+    ``position`` is how many bytes are in the part, and ``found`` the record of those that an earlier download left.
+    """
 
-    def __init__(self, path: str, destinations: Destinations) -> None:
-        self.path = path
-        self._final = os.path.abspath(path)  # the current folder may be another when the task begins
-        self._part = part_name(self._final)
-        self._destinations = destinations
-        self._claimed: str | None = None
+    __slots__ = (
+        "_committed",
+        "_date",
+        "_durable",
+        "_fd",
+        "_identity",
+        "_journal",
+        "_owner",
+        "_part",
+        "_resume",
+        "_saved",
+        "_saved_at",
+        "_synced",
+        "_synced_at",
+        "_url",
+        "_version",
+        "destination",
+        "found",
+        "position",
+    )
+
+    def __init__(
+        self,
+        path: str,
+        destinations: Destinations,
+        *,
+        url: str = "",
+        exists: str = "overwrite",
+        resume: bool | str = "auto",
+        durable: bool = False,
+    ) -> None:
+        self.destination = Destination(path, destinations, exists)
+        self._part = self.destination.part
+        self._url = url
+        self._resume = resume
+        self._durable = durable
         self._fd = -1
-        self._identity: tuple[int, int] = (0, 0)
-        self._mode: int | None = None  # of the file that will be replaced
+        self._identity: tuple[int, int] | None = None  # of the part, once there is one of ours
+        self._journal: Journal | None = None  # once there was reason to look at it
+        self._owner: Owner | None = None
+        self._saved = self._synced = 0  # how many bytes the journal tells of
+        self._saved_at = self._synced_at = 0.0
+        self._version: tuple[str, tuple[str, str], int | None] | None = None  # its URL, validator and length
+        self._date: int | None = None
+        self._committed = False
+        self.found: Record | None = None
+        self.position = 0
 
-    def claim(self) -> None:
-        """Reserve the destination until the download has ended, or raise StorageError."""
-        folder, name = os.path.split(self._final)
-        place = os.path.join(os.path.realpath(folder), name)
-        self._destinations.claim(place, self)
-        self._claimed = place
+    @property
+    def path(self) -> str:
+        return self.destination.path
+
+    # Getting it
 
     def open(self) -> None:
-        if self._claimed is None:
-            self.claim()
+        """Find the part to continue (then ``position`` is above 0), or create a new one."""
+        self._committed = False
         try:
-            self._mode = self._replaced_mode()
-            self._fd = self._create()
-            status = os.fstat(self._fd)
+            self.destination.claim()
+            self.destination.look()
+            if not self._adopt():
+                self._create()
         except OSError as exc:
-            self.discard()
-            if isinstance(exc, StorageError):
-                raise
-            raise storage_error("cannot create", self._part, exc) from exc
-        self._identity = (status.st_dev, status.st_ino)
+            self.close()
+            raise self._translated("cannot create", exc) from exc
 
-    def _replaced_mode(self) -> int | None:
-        """Look at what is there under the final name: a file's mode is kept, a folder or device is refused."""
-        if os.path.basename(self.path) in ("", os.curdir, os.pardir):
-            raise StorageError(f"{self.path} is the name of a folder", path=self.path, errno=errno.EISDIR)
+    def _translated(self, what: str, exc: OSError) -> StorageError:
+        return exc if isinstance(exc, StorageError) else storage_error(what, self._part, exc)
+
+    def _create(self) -> None:
+        self._lock(os.open(self._part, _OPEN | os.O_CREAT | os.O_EXCL, 0o600))
+        self._identity = identity_of(os.fstat(self._fd))
+        self.position = self._saved = self._synced = 0
+        self.found = None
+
+    def _lock(self, fd: int) -> None:
+        self._fd = fd
+        if not _lock(fd):
+            raise StorageError(f"{self._part} is in use: another process is writing it", path=self._part)
+
+    def _adopt(self) -> bool:
+        """Take over the part of an earlier download, if it can be continued; else remove it."""
         try:
-            status = os.lstat(self._final)
+            self._check_regular(os.lstat(self._part))  # to open a device may already do something
         except FileNotFoundError:
-            return None
-        if stat.S_ISDIR(status.st_mode):
-            raise StorageError(f"{self.path} is a folder", path=self.path, errno=errno.EISDIR)
-        if stat.S_ISLNK(status.st_mode):
-            return None  # the link is replaced, not what it points to
-        if not stat.S_ISREG(status.st_mode):
-            raise StorageError(f"{self.path} is no regular file", path=self.path, errno=errno.EEXIST)
-        return status.st_mode & 0o777  # what came from elsewhere does not run as somebody else
+            return False
+        self._lock(os.open(self._part, _OPEN))
+        status = os.fstat(self._fd)
+        self._check_regular(status)
+        record = self._look()
+        self._identity = identity_of(status)  # from here on it is ours to remove
+        self.position = self._continuable(record)
+        if not self.position:
+            self._remove_part()
+            return False
+        self.found = record
+        os.ftruncate(self._fd, self.position)
+        os.lseek(self._fd, self.position, os.SEEK_SET)
+        self._sync()  # or learn that some of it never reached the disk
+        self._saved = self.position
+        return True
 
-    def _create(self) -> int:
-        try:
-            return create(self._part)
-        except FileExistsError:
-            if not stat.S_ISREG(os.lstat(self._part).st_mode):
-                raise StorageError(f"{self._part} is no regular file", path=self._part, errno=errno.EEXIST) from None
-        os.unlink(self._part)  # left behind by a download that was killed
-        return create(self._part)
+    def _check_regular(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise StorageError(f"{self._part} is no regular file", path=self._part, errno=errno.EEXIST)
+
+    def _look(self) -> Record | None:
+        """Read what stands beside the part, and refuse what another process is writing."""
+        from rawdl.journal import Journal
+
+        self._journal = Journal(self._part)
+        record = self._journal.load()
+        if record is not None and record.owner.is_alive(self._journal.idle):
+            raise StorageError(f"{self._part} is in use by process {record.owner.pid}", path=self._part)
+        return record
+
+    def _continuable(self, record: Record | None) -> int:
+        """Return how many of the bytes in the part are proved to be the beginning of the file, or raise RangeError."""
+        from rawdl.journal import believed, key_of
+
+        if self._resume is False:
+            return 0
+        if record is None or record.validator is None:
+            return self._refuse("there is no record of what it is of")
+        if record.url_key != key_of(self._url):
+            return self._refuse(f"it is of another URL, {record.url}")
+        ranges = believed(record)
+        prefix = ranges[0][1] if ranges and ranges[0][0] == 0 else 0
+        size = os.fstat(self._fd).st_size
+        if size < prefix:
+            return self._refuse(f"it has {size} bytes, and {prefix} are recorded")
+        return prefix
+
+    def _refuse(self, why: str) -> int:
+        if self._resume is True:
+            raise RangeError(f"{self._part} cannot be continued: {why}")
+        return 0
+
+    # Writing it
 
     def write(self, data: memoryview) -> None:
         write_all(self._fd, data, self._part)
+        self.position += len(data)
 
     def write_pieces(self, pieces: list[memoryview]) -> None:
         write_pieces(self._fd, pieces, self._part)
+        self.position += sum(map(len, pieces))
 
     def splice_target(self) -> int | None:
         return self._fd
 
+    def spliced(self, n: int) -> None:
+        self.position += n
+
     def failed(self, exc: OSError) -> StorageError:
         return storage_error("cannot write", self._part, exc)
 
-    def commit(self) -> None:
-        """Give the part its mode and its name."""
-        mode = 0o666 & ~self._destinations.umask() if self._mode is None else self._mode
+    def restart(self) -> None:
+        """Begin anew, in a fresh part."""
+        self._remove_part()
+        self._version = None
         try:
-            if mode != 0o600:  # a file system without modes may refuse; the download is whole all the same
-                _quietly(lambda: os.chmod(self._fd if os.chmod in os.supports_fd else self._part, mode))
+            self._create()
+        except OSError as exc:
+            raise self._translated("cannot create", exc) from exc
+
+    def read(self, start: int, count: int) -> bytes:
+        """Read back what was written."""
+        try:
+            os.lseek(self._fd, start, os.SEEK_SET)
+            data = os.read(self._fd, count)
+            os.lseek(self._fd, self.position, os.SEEK_SET)
+        except OSError as exc:
+            raise storage_error("cannot read", self._part, exc) from exc
+        return data
+
+    # What it is of
+
+    def describe(self, final_url: str, validator: tuple[str, str] | None, total: int | None) -> None:
+        """Say of which version the bytes will be: without a validator, of none that could be continued.
+
+        Raises StorageError if the file system has no room for what is missing of ``total`` bytes.
+        """
+        self._version = None if validator is None else (final_url, validator, total)
+        if total is not None and total > self.position:
+            self._check_room(total - self.position)
+
+    def _check_room(self, missing: int) -> None:
+        try:
+            system = os.fstatvfs(self._fd)
+        except (OSError, AttributeError):
+            return  # what cannot tell will say so when it is full
+        free = system.f_bavail * system.f_frsize
+        if system.f_blocks and missing > free:
+            message = f"{self.path} needs {missing} more bytes, and {free} are free"
+            raise StorageError(message, path=self.path, errno=errno.ENOSPC)
+
+    def note(self, now: float) -> None:
+        """Write the journal, if that is due.  ``now`` is monotonic, in seconds."""
+        new = self.position - self._saved
+        if not new or self._version is None:
+            return
+        if not self._saved_at:
+            self._saved_at = self._synced_at = now  # the first bytes
+        if now - self._saved_at < _CHECKPOINT_SECONDS and new < _CHECKPOINT_BYTES:
+            return
+        sync = self._durable or now - self._synced_at >= _SYNC_SECONDS
+        self._save(sync=sync)
+        self._saved_at = now
+        if sync:
+            self._synced_at = now
+
+    def _save(self, *, sync: bool, released: bool = False) -> None:
+        """Write the journal.  With ``sync`` the data is on the disk before the journal says so, and then that is."""
+        from rawdl.journal import VERSION, Journal, Owner, Record, key_of
+
+        assert self._version is not None
+        if not is_own(self._part, self._identity):
+            raise StorageError(f"{self._part} was taken over by somebody else", path=self._part)
+        self._journal = self._journal or Journal(self._part)
+        self._owner = self._owner or Owner.current()
+        if sync:
+            self._sync()
+        final_url, validator, total = self._version
+        record = Record(
+            version=VERSION,
+            url=_shown(self._url),
+            url_key=key_of(self._url),
+            final_url=_shown(final_url),
+            validator=validator,
+            total=total,
+            done=((0, self.position),),
+            synced=((0, self._synced),) if self._synced else (),
+            coding="",
+            owner=self._owner.released() if released else self._owner,
+        )
+        self._journal.save(record, durable=sync)
+        self._saved = self.position
+
+    def _sync(self) -> None:
+        try:
+            getattr(os, "fdatasync", os.fsync)(self._fd)
+        except OSError as exc:
+            raise storage_error("cannot write", self._part, exc) from exc
+        self._synced = self.position
+
+    # The end of it
+
+    def date(self, modified: int | None) -> None:
+        """Have the file bear that time (POSIX seconds), where the file system can."""
+        self._date = modified
+
+    def commit(self) -> None:
+        """Give the part its mode, its time and its name."""
+        try:
+            self._dress()
             fd, self._fd = self._fd, -1
             close(fd, self._part)
-            if not self._is_ours(self._part):
+            if not is_own(self._part, self._identity):
                 raise StorageError(f"{self._part} was replaced by somebody else", path=self._part)
-            os.replace(self._part, self._final)
+            self.destination.place()
+            if self._durable:
+                self.destination.sync_folder()
         except OSError as exc:
-            self._remove(self._part)
             if isinstance(exc, StorageError):
                 raise
             raise storage_error("cannot rename to", self.path, exc) from exc
-        finally:
-            self._release()
+        if self._journal is not None:
+            self._journal.remove()
+        self._committed = True
+        self.destination.release()
+
+    def _dress(self) -> None:
+        mode = self.destination.mode
+        if mode != 0o600:
+            with suppress(OSError):  # a file system without modes may refuse; the download is whole all the same
+                os.chmod(self._fd if os.chmod in os.supports_fd else self._part, mode)
+        if self._date is not None:
+            with suppress(OSError, OverflowError, ValueError):  # and one that cannot hold a date has none
+                os.utime(self._fd if os.utime in os.supports_fd else self._part, (self._date, self._date))
+        if self._durable:
+            os.fsync(self._fd)
 
     def revoke(self) -> None:
-        self._remove(self._final)
+        self.destination.remove(self._identity)
+
+    def keep(self) -> None:
+        """Close the part and leave it, with its journal, for a later download to continue."""
+        if self._committed or self._version is None or not self.position:
+            self.discard()
+            return
+        try:
+            self._save(sync=self._fd >= 0, released=True)
+        except StorageError:
+            with suppress(OSError):
+                self._make_room()
+                if self.position:
+                    self._save(sync=False, released=True)
+        self.close()
+
+    def _make_room(self) -> None:
+        """Give some of the part up for its journal: the disk is full.  Raises OSError."""
+        self.position = max(0, self.position - _ROOM)
+        self._synced = min(self._synced, self.position)
+        os.ftruncate(self._fd, self.position)
 
     def discard(self) -> None:
+        if not self._committed:
+            self._remove_part()
+        self.destination.release()
+
+    def close(self) -> None:
+        """Let go of the part without touching it."""
+        self._close_fd()
+        self.destination.release()
+
+    def _close_fd(self) -> None:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            _quietly(lambda: os.close(fd))
-            self._remove(self._part)
-        self._release()
+            with suppress(OSError):
+                os.close(fd)
 
-    def _is_ours(self, path: str) -> bool:
-        try:
-            status = os.lstat(path)
-        except FileNotFoundError:
-            return False
-        return (status.st_dev, status.st_ino) == self._identity
-
-    def _remove(self, path: str) -> None:
-        """Remove the file that was created here, and no other that has its name now."""
-        if _quietly(lambda: self._is_ours(path)):
-            remove(path)
-
-    def _release(self) -> None:
-        if self._claimed is not None:
-            self._destinations.release(self._claimed)
-            self._claimed = None
+    def _remove_part(self) -> None:
+        self._close_fd()
+        if self._identity is None:
+            return
+        remove_own(self._part, self._identity)
+        self._identity = None
+        if self._journal is not None:
+            self._journal.remove()
 
 
-def part_name(path: str) -> str:
-    """Return the name of the part beside ``path``; of a hash of the name, where that would be too long."""
-    folder, name = os.path.split(path)
-    if len(os.fsencode(name)) + len(".part") <= _LONGEST_NAME:
-        return f"{path}.part"
-    from hashlib import sha256
-
-    return os.path.join(folder, f"{sha256(os.fsencode(name)).hexdigest()[:32]}.part")
-
-
-def _quietly(action: Callable[[], object]) -> object:
-    """Clean up as far as the operating system lets us: the error that led here is the one to be told."""
+def _lock(fd: int) -> bool:
+    """Lock an open file for as long as it is open here; False if another process has.  True where nobody can tell."""
     try:
-        return action()
-    except OSError:
-        return None
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _shown(url: str) -> str:
+    """Return a URL without its query, which may hold a signature."""
+    return url.partition("?")[0]

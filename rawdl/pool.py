@@ -79,24 +79,42 @@ class Pool:
         """Stand in line; ``granted`` is called in a later turn."""
         self._numbers += 1
         slot = Slot(key, self._numbers, granted)
-        host = self._hosts.get(key)
-        if host is None:
-            host = self._hosts[key] = _Host()
+        host = self._host(key)
         host.waiting.append(slot)
         if len(host.waiting) == 1:
             self._offer(key, host)
         return slot
 
+    def rejoin(self, slot: Slot, key: Key, granted: Callable[[], None]) -> None:
+        """Give a slot back and stand in line again, for another origin perhaps, in the place that its number has.
+
+        For a task that has begun: it goes before those that have not.
+        """
+        self.release(slot)
+        slot.key, slot.granted = key, granted
+        host = self._host(key)
+        place = next((at for at, other in enumerate(host.waiting) if other.number > slot.number), len(host.waiting))
+        host.waiting.insert(place, slot)
+        self._offer(key, host)
+
     def release(self, slot: Slot) -> None:
         """Give a slot back, or leave the line."""
         slot.granted = None
-        host = self._hosts[slot.key]
+        host = self._hosts.get(slot.key)
+        if host is None:
+            return  # it was in no line
         if slot.held:
             slot.held = False
             self._held -= 1
             host.held -= 1
         self._offer(slot.key, host)
         self._schedule()
+
+    def _host(self, key: Key) -> _Host:
+        host = self._hosts.get(key)
+        if host is None:
+            host = self._hosts[key] = _Host()
+        return host
 
     def _offer(self, key: Key, host: _Host) -> None:
         """Enter a host's first in line among the eligible, if it has room."""

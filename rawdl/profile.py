@@ -68,6 +68,8 @@ def profile_of(marks: Marks) -> Profile:
         queue_start=ms(marks.queue_start),
         queue_end=ms(fetch),
         fetch_start=ms(fetch),
+        redirect_start=ms(marks.redirect_start),
+        redirect_end=ms(marks.redirect_end),
         domain_look_up_start=ms(lookup_start),
         domain_look_up_end=ms(lookup_end),
         connect_start=ms(connect_start),

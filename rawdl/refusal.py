@@ -30,6 +30,11 @@ class Refusal:
         if not self._task.done():
             self._task.enter(TaskState.ABORTED)
 
+    def pause(self) -> None:
+        """Do nothing: it ends in the next turn."""
+
+    resume = pause
+
     def progress(self) -> ProgressUpdate:
         """Return nothing, in numbers."""
         return ProgressUpdate()

@@ -88,7 +88,10 @@ class ThreadResolver:
         try:
             found = [_as_address(address, port) for address in self._lookup(host, port, family)]
         except OSError as exc:
-            error = ResolveError(f"cannot resolve {host}: {exc.strerror or exc}", errno=exc.errno)
+            again = isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_AGAIN
+            temporary = again or isinstance(exc, TimeoutError)
+            text = f"cannot resolve {host}: {exc.strerror or exc}"
+            error = ResolveError(text, temporary=temporary, errno=exc.errno)
             error.__cause__ = exc
             return [], error
         except Exception as exc:  # UnicodeError of the idna codec, or anything from an injected lookup

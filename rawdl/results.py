@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from rawdl.errors import DownloadError, StatusError
+from rawdl.errors import DownloadError, status_error
 
 if TYPE_CHECKING:
     from rawdl.profile import Profile
@@ -44,6 +44,8 @@ class Marks:
         "queue_end",
         "queue_start",
         "received",
+        "redirect_end",
+        "redirect_start",
         "request_end",
         "request_start",
         "response_end",
@@ -57,12 +59,18 @@ class Marks:
     def __init__(self, now: float, wall_offset: float) -> None:
         self.offset = wall_offset
         self.queue_start = now
-        self.queue_end = self.lookup_start = self.lookup_end = self.connect_start = self.connect_end = 0.0
+        self.queue_end = self.redirect_start = self.redirect_end = 0.0
+        self.received = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget the exchange: there will be another, and that is the one to be told of."""
+        self.lookup_start = self.lookup_end = self.connect_start = self.connect_end = 0.0
         self.tls_start = self.tls_end = self.request_start = self.request_end = 0.0
         self.response_start = self.response_end = 0.0
         self.peer: tuple[str, int] = ("", 0)
         self.reused = False
-        self.sent = self.received = 0
+        self.sent = 0
 
 
 class DownloadResult:
@@ -72,11 +80,15 @@ class DownloadResult:
     None.  ``data_length`` is the bytes that were written.  ``cookies`` are the raw Set-Cookie values.
     ``content_encoding`` is that of the bytes as they were saved ("" for none): they are not decoded.
     ``length_known`` is False where only the close of the connection told where the body ended, so that nothing could
-    tell a truncated one.
+    tell a truncated one.  ``redirects`` are the URLs left behind, ``attempts`` the errors of the tries that failed,
+    ``resumed_from`` the bytes that were there from an earlier download, and ``checksum`` what the bytes were verified
+    against ("" for nothing).  ``skipped``: the file was there already, and ``exists="skip"`` left it alone; the status
+    is 0 then.
     """
 
     __slots__ = (
         "attempts",
+        "checksum",
         "data_length",
         "err_msg",
         "file_path",
@@ -85,6 +97,7 @@ class DownloadResult:
         "marks",
         "redirects",
         "resumed_from",
+        "skipped",
         "status_code",
         "temp_file_path",
         "url",
@@ -99,6 +112,11 @@ class DownloadResult:
         data_length: int,
         length_known: bool,
         marks: Marks,
+        redirects: tuple[str, ...] = (),
+        attempts: tuple[DownloadError, ...] = (),
+        resumed_from: int = 0,
+        checksum: str = "",
+        skipped: bool = False,
     ) -> None:
         self.temp_file_path = temp_file_path
         self.file_path = file_path
@@ -107,9 +125,11 @@ class DownloadResult:
         self.header = head.header
         self.data_length = data_length
         self.url = head.url
-        self.redirects: tuple[str, ...] = ()
-        self.attempts: tuple[DownloadError, ...] = ()
-        self.resumed_from = 0
+        self.redirects = redirects
+        self.attempts = attempts
+        self.resumed_from = resumed_from
+        self.checksum = checksum
+        self.skipped = skipped
         self.length_known = length_known
         self.marks = marks
 
@@ -154,9 +174,6 @@ class DownloadResult:
             "url": self.url,
             "redirects": list(self.redirects),
             "resumedFrom": self.resumed_from,
+            "checksum": self.checksum,
+            "skipped": self.skipped,
         }
-
-
-def status_error(status_code: int, url: str) -> StatusError:
-    """Make the error for a 4xx or 5xx."""
-    return StatusError(f"the server answered {status_code} for {url}", status_code=status_code, url=url)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -24,6 +24,8 @@ class Sink:
 
     __slots__ = ()
 
+    restartable = True  # whether what was written can be taken back, by `restart`
+
     @property
     def path(self) -> str | None:
         """The file that is written, where it is one."""
@@ -31,6 +33,10 @@ class Sink:
 
     def open(self) -> None:
         """Get ready for a body that begins at its first byte.  Everything before is forgotten."""
+
+    def restart(self) -> None:
+        """Forget what was written since `open`: the body begins anew."""
+        self.open()
 
     def write(self, data: memoryview) -> None:
         """Take all of ``data``, which is valid during the call only."""
@@ -43,6 +49,9 @@ class Sink:
     def splice_target(self) -> int | None:
         """Return the descriptor of a regular file that the kernel may write to by itself, at its position; or None."""
         return None
+
+    def spliced(self, n: int) -> None:
+        """Take note that the kernel has written ``n`` bytes."""
 
     def commit(self) -> None:
         """The body is complete: make it visible."""
@@ -121,6 +130,8 @@ class WritableSink(Sink):
 
     __slots__ = ("_target",)
 
+    restartable = False
+
     def __init__(self, target: Writable) -> None:
         self._target = target
 
@@ -144,6 +155,8 @@ class CallableSink(Sink):
 
     __slots__ = ("_function",)
 
+    restartable = False
+
     def __init__(self, function: Callable[[memoryview], object]) -> None:
         self._function = function
 
@@ -155,31 +168,20 @@ class CallableSink(Sink):
 
 
 class HashingTee(Sink):
-    """Hash what goes to another sink; ``digest`` is a hashlib object."""
+    """Hash what goes to another sink; ``hashes`` are hashlib objects by name."""
 
-    __slots__ = ("_name", "_sink", "digest")
+    __slots__ = ("_sink", "hashes")
 
-    def __init__(self, sink: Sink, name: str) -> None:
+    def __init__(self, sink: Sink, names: Iterable[str]) -> None:
+        import hashlib
+
         self._sink = sink
-        self._name = name
-        self.digest: hashlib._Hash = _new_hash(name)
-
-    def open(self) -> None:
-        self.digest = _new_hash(self._name)
-        self._sink.open()
+        self.hashes: dict[str, hashlib._Hash] = {name: hashlib.new(name) for name in names}
 
     def write(self, data: memoryview) -> None:
-        self.digest.update(data)
+        for digest in self.hashes.values():
+            digest.update(data)
         self._sink.write(data)
-
-    def commit(self) -> None:
-        self._sink.commit()
-
-    def revoke(self) -> None:
-        self._sink.revoke()
-
-    def discard(self) -> None:
-        self._sink.discard()
 
 
 class TemporaryFile(Sink):
@@ -213,6 +215,13 @@ class TemporaryFile(Sink):
             self.path = path
             return
         raise StorageError(f"no free name for a temporary file in {directory}", path=directory)
+
+    def restart(self) -> None:
+        try:
+            os.ftruncate(self._fd, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+        except OSError as exc:
+            raise storage_error("cannot truncate", self.path, exc) from exc
 
     def write(self, data: memoryview) -> None:
         write_all(self._fd, data, self.path)
@@ -321,9 +330,3 @@ def sink_error(what: str, exc: Exception) -> StorageError:
     """Say that the caller's own sink raised."""
     errno = exc.errno if isinstance(exc, OSError) else None
     return StorageError(f"the sink's {what} raised {type(exc).__name__}: {exc}", errno=errno)
-
-
-def _new_hash(name: str) -> hashlib._Hash:
-    import hashlib
-
-    return hashlib.new(name)

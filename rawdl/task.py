@@ -14,12 +14,16 @@ from rawdl.results import DownloadResult, HeadersReceived
 
 
 class TaskState(StrEnum):
-    """Where a task is.  Resolving and the TLS handshake are part of connecting; the last three are final."""
+    """Where a task is; the last three are final.
+
+    Resolving, the TLS handshake and the wait before another try are part of connecting.
+    """
 
     QUEUED = "queued"
     CONNECTING = "connecting"
     WAITING = "waiting"
     RECEIVING = "receiving"
+    PAUSED = "paused"
     FINISHING = "finishing"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -27,13 +31,22 @@ class TaskState(StrEnum):
 
 
 _STOPPED: Final = (TaskState.FAILED, TaskState.ABORTED)
-# From each state, those that may follow.  From waiting back to connecting: a reused connection that turns out to be
-# dead is replaced, which nobody but the profile sees.
+# What may be paused, and where a pause goes back to.
+PAUSABLE: Final = (TaskState.QUEUED, TaskState.CONNECTING, TaskState.WAITING, TaskState.RECEIVING)
+# From each state, those that may follow.  Back to connecting: a redirect, another try, a reused connection that turns
+# out to be dead.  Past them to finishing: a file that needs no request, or that a 416 proves to be whole.
 _LEGAL: Final = {
-    TaskState.QUEUED.value: (TaskState.CONNECTING, *_STOPPED),
-    TaskState.CONNECTING.value: (TaskState.WAITING, *_STOPPED),
-    TaskState.WAITING.value: (TaskState.RECEIVING, TaskState.CONNECTING, *_STOPPED),
-    TaskState.RECEIVING.value: (TaskState.FINISHING, *_STOPPED),
+    TaskState.QUEUED.value: (TaskState.CONNECTING, TaskState.FINISHING, TaskState.PAUSED, *_STOPPED),
+    TaskState.CONNECTING.value: (TaskState.WAITING, TaskState.PAUSED, *_STOPPED),
+    TaskState.WAITING.value: (
+        TaskState.RECEIVING,
+        TaskState.CONNECTING,
+        TaskState.FINISHING,
+        TaskState.PAUSED,
+        *_STOPPED,
+    ),
+    TaskState.RECEIVING.value: (TaskState.FINISHING, TaskState.CONNECTING, TaskState.PAUSED, *_STOPPED),
+    TaskState.PAUSED.value: (*PAUSABLE, *_STOPPED),
     TaskState.FINISHING.value: (TaskState.COMPLETED, *_STOPPED),
     TaskState.COMPLETED.value: (),
     TaskState.FAILED.value: (),
@@ -49,6 +62,12 @@ class Engine(Protocol):
 
     def abort(self) -> None:
         """Close the socket and whatever else is open, and schedule the settlement.  In the loop's context."""
+
+    def pause(self) -> None:
+        """Stop reading.  In the loop's context."""
+
+    def resume(self) -> None:
+        """Go on after a pause.  In the loop's context."""
 
     def progress(self) -> ProgressUpdate:
         """Return a snapshot."""
@@ -148,7 +167,21 @@ class DownloadTask:
                 listener = entry.pop()
                 self._driver.call_user(listener, event)
 
-    # Aborting and waiting
+    # Pausing, aborting and waiting
+
+    def pause(self) -> None:
+        """Stop reading: the kernel's buffers fill, and the server stalls.  No time limit runs meanwhile.
+
+        The task keeps its place among those that may be at work at once.  Nothing happens to one that is finishing or
+        has ended.
+        """
+        if self._engine is not None:
+            self._driver.hand(self._engine.pause)
+
+    def resume(self) -> None:
+        """Go on after `pause`: on the same connection if the server has kept it, else where the bytes end."""
+        if self._engine is not None:
+            self._driver.hand(self._engine.resume)
 
     def abort(self) -> None:
         """Stop, and close the socket at once.  From any thread or signal handler, in any state, any number of times.

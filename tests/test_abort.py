@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 import rawdl
+from tests import once
 from tests.driving import in_thread, spin
 from tests.origin import Origin, Script
 from tests.recorder import PATIENCE, Recorder
@@ -82,7 +83,7 @@ def world() -> Iterator[World]:
 
 @pytest.fixture
 def client() -> Iterator[rawdl.Client]:
-    with rawdl.Client() as client:
+    with once.client() as client:
         yield client
 
 
@@ -270,7 +271,7 @@ def test_T28_T31_S8_many_threads_abort_while_nobody_drives(client: rawdl.Client,
     """Each of them may come while another carries its own out; none may be left lying."""
     url = origin.serve("/a", Script(body=BODY, stall_at=50_000))
     interval = sys.getswitchinterval()
-    with rawdl.Client(max_concurrent=40, max_per_host=40) as client:
+    with once.client(max_concurrent=40, max_per_host=40) as client:
         for _ in range(5):
             tasks = [client.download_file(url=url, sink=rawdl.DiscardSink()) for _ in range(40)]
             spin(client, lambda: all(task.progress.total_bytes_written for task in tasks))  # noqa: B023
@@ -337,7 +338,7 @@ def test_T31_the_origin_sees_the_close(
     scheme: str, script: Script, driven: bool, origin: Origin, tls_origin: Origin, ca_file: Path, tmp_path: Path
 ):
     server = origin if scheme == "http" else tls_origin
-    with rawdl.Client(tls=rawdl.TLS(ca_file=str(ca_file))) as client:
+    with once.client(tls=rawdl.TLS(ca_file=str(ca_file))) as client:
         recorder = Recorder()
         task = recorder.download(client, url=server.serve("/a", script), file_path=tmp_path / "a")
         join = in_thread(lambda: (server.wait_request(), wait_for_body(script, recorder), task.abort()))
@@ -382,7 +383,7 @@ def test_T30_abort_while_the_resolver_blocks(driven: bool):
         leave.wait(PATIENCE)
         return ["127.0.0.1"]
 
-    with rawdl.Client(resolver=lookup) as client:
+    with once.client(resolver=lookup) as client:
         recorder = Recorder()
         task = recorder.download(client, url="http://example.org/", sink=rawdl.MemorySink())
         join = in_thread(lambda: (entered.wait(PATIENCE), task.abort()))
@@ -401,7 +402,7 @@ def test_T30_abort_while_the_resolver_blocks(driven: bool):
 
 
 def test_T33_abort_of_one_among_fifty_disturbs_none(client: rawdl.Client, origin: Origin, tmp_path: Path):
-    with rawdl.Client(max_concurrent=50, max_per_host=50) as client:
+    with once.client(max_concurrent=50, max_per_host=50) as client:
         url = origin.serve("/a", Script(body=BODY, stall_at=50_000, stall_for=0.3))
         recorders = [Recorder() for _ in range(50)]
         tasks = [r.download(client, url=url, file_path=tmp_path / str(n)) for n, r in enumerate(recorders)]

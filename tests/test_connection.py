@@ -13,6 +13,7 @@ import pytest
 
 import rawdl
 from rawdl.connection import interleave
+from tests import once
 from tests.origin import Origin, Script
 from tests.recorder import Recorder
 from tests.script import run_script
@@ -225,7 +226,7 @@ def test_a_request_that_goes_out_in_pieces(window: int, world: World):
 
 
 def test_N3_a_closed_port():
-    with Origin(on_accept="refuse") as origin, rawdl.Client() as client:
+    with Origin(on_accept="refuse") as origin, once.client() as client:
         recorder = Recorder()
         error = recorder.download(client, url=origin.url("/a"), sink=rawdl.MemorySink()).exception()
     assert isinstance(error, rawdl.ConnectError)
@@ -234,7 +235,7 @@ def test_N3_a_closed_port():
 
 
 def test_N5_a_reset_on_a_fresh_connection():
-    with Origin(on_accept="reset") as origin, rawdl.Client() as client:
+    with Origin(on_accept="reset") as origin, once.client() as client:
         error = client.download_file(url=origin.url("/a"), sink=rawdl.MemorySink()).exception()
     assert isinstance(error, rawdl.ConnectionLost | rawdl.ConnectError)
     assert error.errno in (errno.ECONNRESET, errno.EPIPE)
@@ -242,7 +243,7 @@ def test_N5_a_reset_on_a_fresh_connection():
 
 def test_ipv6_on_a_real_socket():
     try:
-        with Origin(host="::1") as origin, rawdl.Client() as client:
+        with Origin(host="::1") as origin, once.client() as client:
             result = client.download_file(url=origin.serve("/a", Script(body=BODY)), sink=rawdl.MemorySink()).result()
             assert result.profile.peer_ip == "::1"
             assert origin.requests[0].field("host") == f"[::1]:{origin.port}"
@@ -260,7 +261,7 @@ def test_N19_no_socket_can_be_made(number: int):
         return socket.socket(family, kind, protocol)
 
     calls = itertools.count()
-    with Origin() as origin, rawdl.Client(socket_factory=factory) as client:
+    with Origin() as origin, once.client(socket_factory=factory) as client:
         url = origin.serve("/a", Script(body=BODY))
         first = client.download_file(url=url, sink=rawdl.MemorySink())
         second = client.download_file(url=url, sink=rawdl.MemorySink())

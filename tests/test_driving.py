@@ -20,6 +20,7 @@ from random import Random
 import pytest
 
 import rawdl
+from tests import once
 from tests.driving import MODES, Drive, in_thread, spin
 from tests.origin import Origin, Script
 from tests.recorder import EVENTS, PATIENCE, Recorder
@@ -35,7 +36,7 @@ each_mode = pytest.mark.parametrize("drive", MODES.values(), ids=MODES.keys())
 
 @pytest.fixture
 def client() -> Iterator[rawdl.Client]:
-    with rawdl.Client() as client:
+    with once.client() as client:
         yield client
 
 
@@ -80,7 +81,7 @@ def test_S1_S2_S3_each_mode_ends_by_a_timer(drive: Drive, client: rawdl.Client, 
 @each_mode
 def test_S1_S3_each_mode_takes_the_answer_of_a_resolver_thread(drive: Drive, origin: Origin, tmp_path: Path):
     origin.serve("/a", WHOLE)
-    with rawdl.Client(resolver=lambda host, port, family: ["127.0.0.1"]) as client:
+    with once.client(resolver=lambda host, port, family: ["127.0.0.1"]) as client:
         task = client.download_file(url=f"http://example.org:{origin.port}/a", file_path=tmp_path / "a")
         drive(client, task)
         assert task.result().data_length == len(BODY)
@@ -190,7 +191,7 @@ def test_S1_next_deadline_is_none_while_nothing_is_timed(client: rawdl.Client):
 def test_S1_next_deadline_is_absolute_in_the_clients_clock(origin: Origin):
     now = 1000.0
     only_head = rawdl.Timeouts(head=77, connect=None, send=None)
-    with rawdl.Client(clock=lambda: now, timeouts=only_head) as client:
+    with once.client(clock=lambda: now, timeouts=only_head) as client:
         task = client.download_file(url=origin.serve("/a", Script(head_delay=3600)), sink=rawdl.DiscardSink())
         deadline = client.next_deadline()
         assert deadline is not None and deadline <= now, "there is a task to begin with"
@@ -472,7 +473,7 @@ def test_S3_T21_T33_a_crowd_of_threads_and_tasks(mode: str, origin: Origin, tmp_
             await task
         await asyncio.to_thread(lambda: [join() for join in threads])
 
-    with rawdl.Client(max_concurrent=8) as client:
+    with once.client(max_concurrent=8) as client:
         if mode == "start":
             client.start()
         joins = [in_thread(work, seed) for seed in range(4)]
@@ -664,7 +665,7 @@ def test_S6_close_is_idempotent_and_ends_all(client: rawdl.Client, origin: Origi
 @each_mode
 def test_S6_close_in_a_listener_takes_effect_after_the_dispatch(where: str, drive: Drive, origin: Origin):
     """Whoever drives leaves as soon as his task has ended; the client is closed all the same, with its other tasks."""
-    with rawdl.Client() as client:
+    with once.client() as client:
         other = Recorder()
         other.download(client, url=origin.serve("/b", STALLED), sink=rawdl.MemorySink())
         spin(client, lambda: "progress" in other.names)
@@ -1033,7 +1034,7 @@ def test_K10_ctrl_c_as_a_system_call_returns_never_makes_a_wrong_file(
     if call != "splice" and hasattr(os, "splice"):
         monkeypatch.delattr(os, "splice")
     script = Script(body=BODY * 20, framing=framing, chunk=100_000)  # type: ignore[arg-type]
-    with rawdl.Client(socket_factory=Socket if call == "read" else None, buffer_size=65536) as client:
+    with once.client(socket_factory=Socket if call == "read" else None, buffer_size=65536) as client:
         recorder = Recorder()
         times = rawdl.Timeouts(idle=1)
         url = origin.serve("/a", script)

@@ -31,6 +31,8 @@ CLASSES = {
     "Phase": "proto.timeouts",
     "Profile": "profile",
     "ProgressUpdate": "proto.progress",
+    "Redirects": "proto.redirects",
+    "Retry": "proto.retry",
     "TLS": "tls",
     "TaskState": "task",
     "Timeouts": "proto.timeouts",

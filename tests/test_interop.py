@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import rawdl
+from tests import once
 from tests.nginx import Nginx
 from tests.recorder import PATIENCE, Recorder
 
@@ -31,7 +32,7 @@ def files(nginx: Nginx) -> dict[str, str]:
 
 @pytest.fixture
 def client(nginx: Nginx) -> Iterator[rawdl.Client]:
-    with rawdl.Client(tls=rawdl.TLS(ca_file=str(nginx.ca_file))) as client:
+    with once.client(tls=rawdl.TLS(ca_file=str(nginx.ca_file))) as client:
         yield client
 
 
@@ -74,7 +75,7 @@ def test_the_bytes_are_the_same_in_every_sink(
         "discard": {"sink": rawdl.DiscardSink()},
     }
     tls = rawdl.TLS(ca_file=str(nginx.ca_file))
-    with written, rawdl.Client(tls=tls, buffer_size=buffer_size) as client:
+    with written, once.client(tls=tls, buffer_size=buffer_size) as client:
         url = f"{getattr(nginx, scheme)}/1m"
         result = client.download_file(url=url, **options[target]).result(PATIENCE)
     assert result.data_length == MIB
@@ -109,7 +110,7 @@ def test_keep_alive(scheme: str, nginx: Nginx, files: dict[str, str], client: ra
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_many_at_once(scheme: str, nginx: Nginx, files: dict[str, str], tmp_path: Path):
     tls = rawdl.TLS(ca_file=str(nginx.ca_file))
-    with rawdl.Client(tls=tls, max_concurrent=64, max_per_host=64) as client:
+    with once.client(tls=tls, max_concurrent=64, max_per_host=64) as client:
         url = f"{getattr(nginx, scheme)}/1m"
         tasks = [client.download_file(url=url, file_path=tmp_path / str(n)) for n in range(64)]
         assert client.run(PATIENCE) is False
@@ -138,10 +139,21 @@ def test_T22_a_missing_file(nginx: Nginx, client: rawdl.Client, tmp_path: Path):
     assert not (tmp_path / "b").exists()
 
 
-def test_a_redirect_is_an_ordinary_response(nginx: Nginx, files: dict[str, str], client: rawdl.Client):
+def test_a_redirect_is_followed(nginx: Nginx, files: dict[str, str], client: rawdl.Client):
     result = client.download_file(url=f"{nginx.http}/redirect/1k", sink=rawdl.MemorySink()).result(PATIENCE)
-    assert result.status_code == 302
-    assert result.header["location"].endswith("/1k")
+    assert result.status_code == 200
+    assert result.redirects == (f"{nginx.http}/redirect/1k",)
+    assert result.url == f"{nginx.http}/1k"
+    assert result.data_length == 1024
+    assert result.profile.socket_reused  # the body of the redirect was small enough to be read
+
+
+def test_S40_a_redirect_is_an_answer_where_none_is_followed(nginx: Nginx, files: dict[str, str], client: rawdl.Client):
+    task = client.download_file(
+        url=f"{nginx.http}/redirect/1k", sink=rawdl.MemorySink(), redirects=rawdl.Redirects(limit=0)
+    )
+    assert task.result(PATIENCE).status_code == 302
+    assert task.result().header["location"].endswith("/1k")
 
 
 def test_a_head_only_status(nginx: Nginx, files: dict[str, str], client: rawdl.Client):

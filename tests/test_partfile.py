@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import rawdl
-from rawdl.partfile import Destinations, PartFile, part_name
+from rawdl.destination import Destinations, part_name
+from rawdl.partfile import PartFile
 
 DATA = memoryview(b"some bytes")
 

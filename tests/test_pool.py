@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import rawdl
+from tests import once
 from tests.origin import Origin, Request, Script
 from tests.recorder import Recorder
 from tests.sim import Conn, Link, World, http_peer
@@ -325,7 +326,7 @@ def test_N6_a_stale_connection_on_real_sockets():
         return Script(body=BODY) if seen[request.connection] == 1 else Script(body=BODY, cut_at=0, cut="rst")
 
     seen: Counter[int] = Counter()
-    with Origin() as origin, rawdl.Client() as client:
+    with Origin() as origin, once.client() as client:
         url = origin.serve("/a", answer)
         for _ in range(4):
             assert fetch(client, url).data_length == len(BODY)

@@ -12,6 +12,7 @@ import pytest
 import rawdl
 from rawdl.errors import ResolveError
 from rawdl.resolver import Address, ThreadResolver, literal_address
+from tests import once
 from tests.driving import in_thread
 from tests.origin import Origin, Script
 from tests.recorder import PATIENCE
@@ -159,7 +160,7 @@ def test_a_literal_needs_no_resolver(origin: Origin):
     def resolver(*question: object) -> list[str]:
         raise AssertionError(question)
 
-    with rawdl.Client(resolver=resolver) as client:
+    with once.client(resolver=resolver) as client:
         task = client.download_file(url=origin.serve("/a", Script(body=b"x")), sink=rawdl.MemorySink())
         assert task.result().data_length == 1
     assert threads() == []
@@ -167,12 +168,12 @@ def test_a_literal_needs_no_resolver(origin: Origin):
 
 def test_N1_localhost_by_the_systems_resolver(origin: Origin):
     url = origin.serve("/a", Script(body=b"x")).replace("127.0.0.1", "localhost")
-    with rawdl.Client() as client:
+    with once.client() as client:
         assert client.download_file(url=url, sink=rawdl.MemorySink()).result(PATIENCE).data_length == 1
 
 
 def test_N1_a_name_that_does_not_exist():
-    with rawdl.Client() as client:
+    with once.client() as client:
         error = client.download_file(url="http://nowhere.invalid/", timeout=PATIENCE).exception()
     assert isinstance(error, rawdl.ResolveError)
     assert error.reason == "name not resolved"
@@ -182,7 +183,7 @@ def test_N1_a_name_that_does_not_exist():
 
 def test_N1_the_deadline_holds_although_the_lookup_blocks():
     leave = threading.Event()
-    with rawdl.Client(resolver=lambda *question: (leave.wait(PATIENCE), ["127.0.0.1"])[1]) as client:
+    with once.client(resolver=lambda *question: (leave.wait(PATIENCE), ["127.0.0.1"])[1]) as client:
         times = rawdl.Timeouts(resolve=0.05)
         task = client.download_file(url="http://example.org/", sink=rawdl.MemorySink(), timeouts=times)
         error = task.exception(PATIENCE)
@@ -200,7 +201,7 @@ def test_S41_a_resolver_that_answers_at_once_in_the_call(origin: Origin):
             return lambda: None
 
     url = origin.serve("/a", Script(body=b"x")).replace("127.0.0.1", "example.org")
-    with rawdl.Client(resolver=AtOnce()) as client:
+    with once.client(resolver=AtOnce()) as client:
         assert client.download_file(url=url, sink=rawdl.MemorySink()).result(PATIENCE).data_length == 1
 
 
@@ -214,7 +215,7 @@ def test_S41_a_resolver_that_answers_twice_or_after_its_cancel(origin: Origin):
 
     answer = [(socket.AF_INET, ("127.0.0.1", origin.port))], None
     url = origin.serve("/a", Script(body=b"x")).replace("127.0.0.1", "example.org")
-    with rawdl.Client(resolver=Careless()) as client:
+    with once.client(resolver=Careless()) as client:
         aborted = client.download_file(url=url, sink=rawdl.MemorySink())
         twice = client.download_file(url=url, sink=rawdl.MemorySink())
         while len(kept) < 2:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import rawdl
+from tests import once
 from tests.origin import Origin, Script
 from tests.recorder import Recorder
 from tests.sim import Link, World, http_peer
@@ -258,7 +259,7 @@ def test_T40_the_profile_of_a_reused_connection(world: World):
 
 def test_T40_S22_the_times_are_the_wall_clocks(origin: Origin):
     before = time.time() * 1000
-    with rawdl.Client() as client:
+    with once.client() as client:
         profile = (
             client.download_file(url=origin.serve("/a", Script(body=BODY)), sink=rawdl.MemorySink()).result().profile
         )

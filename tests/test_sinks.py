@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import rawdl
-from rawdl.sinks import HashingTee, TemporaryFile, as_sink
+from rawdl.sinks import HashingTee, as_sink
+from tests import once
 from tests.origin import Origin, Script
 from tests.recorder import Recorder
 from tests.sim import Link, World, http_peer
@@ -242,7 +243,7 @@ def test_T41_splice_falls_back_where_it_is_refused(origin: Origin, tmp_path: Pat
     monkeypatch.setattr(os, "splice", splice)
     for refused in ({1}, {2}, {3}, {4}, {1, 2}):
         calls.clear()
-        with rawdl.Client() as client:
+        with once.client() as client:
             url = origin.serve("/a", Script(body=body))
             result = client.download_file(url=url, file_path=tmp_path / "a").result()
         assert result.data_length == len(body)
@@ -258,7 +259,7 @@ def test_N19_splice_without_a_pipe(number: int, origin: Origin, tmp_path: Path, 
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "pipe", pipe)
-    with rawdl.Client() as client:
+    with once.client() as client:
         url = origin.serve("/a", Script(body=BODY * 20))
         assert client.download_file(url=url, file_path=tmp_path / "a").result().data_length == len(BODY) * 20
     assert (tmp_path / "a").read_bytes() == BODY * 20
@@ -283,7 +284,7 @@ def test_T42_K1_a_splice_that_fails_leaves_nothing_for_the_next(
 
     monkeypatch.setattr(os, "splice", splice)
     url = origin.serve("/a", Script(body=BODY * 100))
-    with rawdl.Client() as client:
+    with once.client() as client:
         error = client.download_file(url=url, file_path=tmp_path / "a").exception()
         assert isinstance(error, rawdl.StorageError if side == "file" else rawdl.IncompleteBody)
         assert (error if side == "file" else error.__cause__).errno == number  # type: ignore[union-attr]
@@ -293,19 +294,17 @@ def test_T42_K1_a_splice_that_fails_leaves_nothing_for_the_next(
     assert len(calls) > 2
 
 
-def test_the_hashing_tee(tmp_path: Path):
-    sink = HashingTee(TemporaryFile(str(tmp_path), ".bin"), "sha256")
-    for _ in range(2):  # opened anew, it begins anew
-        sink.open()
-        for at in range(0, len(BODY), 1000):
-            sink.write(memoryview(BODY)[at : at + 1000])
-        assert sink.digest.hexdigest() == hashlib.sha256(BODY).hexdigest()
-        sink.commit()
-    assert {path.read_bytes() for path in tmp_path.iterdir()} == {BODY}
-    sink.revoke()
-    sink.open()
-    sink.discard()
-    assert len(list(tmp_path.iterdir())) == 1
+def test_the_hashing_tee():
+    memory = rawdl.MemorySink()
+    sink = HashingTee(memory, ["sha256", "md5"])
+    for at in range(0, len(BODY), 1000):
+        sink.write(memoryview(BODY)[at : at + 1000])
+    assert {name: digest.hexdigest() for name, digest in sink.hashes.items()} == {
+        "sha256": hashlib.sha256(BODY).hexdigest(),
+        "md5": hashlib.md5(BODY).hexdigest(),
+    }
+    assert memory.getvalue() == BODY
+    assert sink.splice_target() is None
 
 
 @pytest.mark.parametrize("target", ["path", 5, None, object()])

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 import rawdl
+from tests import once
 from tests.origin import Origin, Script
 from tests.recorder import Recorder
 from tests.sim import Conn, Link, World, http_peer
@@ -242,7 +243,7 @@ def test_F1_the_default_trusts_no_test_authority(world: World, authority: Author
 def test_F1_on_real_sockets_the_origins_log_is_empty(ca_file: Path, server_context: ssl.SSLContext):
     with (
         Origin(tls=server_context) as origin,
-        rawdl.Client(tls=rawdl.TLS(ca_file=str(ca_file)), resolver=lambda *name: ["127.0.0.1"]) as client,
+        once.client(tls=rawdl.TLS(ca_file=str(ca_file)), resolver=lambda *name: ["127.0.0.1"]) as client,
     ):
         url = origin.serve("/a", Script(body=BODY))
         wrong = client.download_file(url=url.replace("127.0.0.1", "example.com"), sink=rawdl.MemorySink())
@@ -346,7 +347,7 @@ def test_F3_L1_S37_bytes_before_the_handshake_are_never_a_response(first: bytes,
 
 
 def test_S37_plain_http_on_a_tls_port_of_a_real_server(origin: Origin):
-    with rawdl.Client() as client:
+    with once.client() as client:
         url = origin.serve("/a", Script(body=BODY)).replace("http:", "https:")
         error = client.download_file(url=url, sink=rawdl.MemorySink()).exception()
     assert isinstance(error, rawdl.TLSError)
@@ -356,7 +357,7 @@ def test_S37_plain_http_on_a_tls_port_of_a_real_server(origin: Origin):
 
 
 def test_S37_tls_on_a_plain_http_port(tls_origin: Origin):
-    with rawdl.Client() as client:
+    with once.client() as client:
         url = tls_origin.serve("/a", Script(body=BODY)).replace("https:", "http:")
         error = client.download_file(url=url, sink=rawdl.MemorySink()).exception()
     assert isinstance(error, rawdl.DownloadError)
@@ -419,7 +420,7 @@ def test_C7_S18_a_body_cut_under_tls(
 @pytest.mark.parametrize("framing", ["content-length", "until-close"])
 def test_C7_S18_a_reset_inside_tls_of_a_real_socket(framing: str, tls_origin: Origin, ca_file: Path):
     url = tls_origin.serve("/a", Script(body=BODY, framing=framing, cut_at=50_000, cut="rst"))
-    with rawdl.Client(tls=rawdl.TLS(ca_file=str(ca_file))) as client:
+    with once.client(tls=rawdl.TLS(ca_file=str(ca_file))) as client:
         error = client.download_file(url=url, sink=rawdl.MemorySink()).exception()
     assert isinstance(error, rawdl.IncompleteBody | rawdl.ConnectionLost)
     assert isinstance(error, rawdl.ConnectionLost) or isinstance(error.__cause__, rawdl.ConnectionLost)

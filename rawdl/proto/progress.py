@@ -19,7 +19,9 @@ class ProgressUpdate(NamedTuple):
 
     ``progress`` is an int in 0..100, rounded down: 100 means that the last byte has arrived.  While the length is
     unknown it is 0, ``total_bytes_expected_to_write`` is 0 and ``length_computable`` is False.  ``bytes_per_second``
-    is smoothed over some seconds and falls during a stall; ``eta`` is in seconds; both are None while unknown.
+    is smoothed over some seconds and falls during a stall; ``eta`` is in seconds; both are None while unknown.  Of a
+    resumed download both counts are from the start of the file.  ``restarted`` is set in the one event that says that
+    the counts begin at 0 again, because what was there could not be continued.
     """
 
     progress: int = 0
@@ -28,6 +30,7 @@ class ProgressUpdate(NamedTuple):
     length_computable: bool = False
     bytes_per_second: float | None = None
     eta: float | None = None
+    restarted: bool = False
 
     def to_dict(self) -> dict[str, object]:
         """Return Taro's spelling, ready for ``json.dumps``."""
@@ -38,6 +41,7 @@ class ProgressUpdate(NamedTuple):
             "lengthComputable": self.length_computable,
             "bytesPerSecond": self.bytes_per_second,
             "eta": self.eta,
+            "restarted": self.restarted,
         }
 
 
@@ -85,18 +89,28 @@ class SpeedMeter:
 class Progress:
     """The progress of one body: what to report, and when an event is due.
 
-    ``interval`` is the shortest time between two events in seconds, 0 for one each time that bytes came.
+    ``interval`` is the shortest time between two events in seconds, 0 for one each time that bytes came.  ``written``
+    is what is there already.
     """
 
     __slots__ = ("_due", "_expected", "_interval", "_last", "_meter", "written")
 
-    def __init__(self, now: float, expected: int | None, interval: float) -> None:
-        self.written = 0
+    def __init__(self, now: float, expected: int | None, interval: float, written: int = 0) -> None:
+        self.written = written
         self._last: ProgressUpdate | None = None  # once everything has arrived
         self._expected = expected
         self._interval = interval
         self._due = now
-        self._meter = SpeedMeter(now)
+        self._meter = SpeedMeter(now, written)
+
+    def continue_with(self, now: float, expected: int | None, written: int) -> ProgressUpdate | None:
+        """Go on with another response; return the event that says so if it begins before what has been told."""
+        restarted = written < self.written
+        self._expected, self.written = expected, written
+        if not restarted:
+            return None
+        self._meter = SpeedMeter(now, written)
+        return self.snapshot(now)._replace(restarted=True)
 
     def advance(self, now: float, written: int) -> bool:
         """Take the number of bytes so far; return whether an event is due."""

@@ -256,4 +256,5 @@ def test_taros_spelling() -> None:
         "lengthComputable": True,
         "bytesPerSecond": 2.5,
         "eta": 2.0,
+        "restarted": False,
     }

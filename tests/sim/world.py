@@ -111,11 +111,11 @@ class World:
         return self.resolver.names.setdefault(host, Name())
 
     def client(self, **options: object) -> rawdl.Client:
-        """Make a client that lives in this world."""
-        import rawdl
+        """Make a client that lives in this world; its tasks are tried once, unless told otherwise."""
+        from tests import once
 
         world = {"selector": self.new_selector(), "clock": self.clock, "resolver": self.resolver}
-        client = rawdl.Client(**{**world, "socket_factory": self.socket, **options})
+        client = once.client(**{**world, "socket_factory": self.socket, **options})
         self._clients.append(client)
         return client
 

@@ -1,0 +1,40 @@
+"""The body of a range as a sink: what is there already is compared, what follows is written."""
+
+from __future__ import annotations
+
+from rawdl.errors import RangeError
+from rawdl.proto.ranges import Overlap
+from rawdl.sinks import Sink
+
+
+class Continuation(Sink):
+    """Take ``length`` bytes: first those that are ``there`` already, which must be the same, and then new ones.
+
+    Raises RangeError for bytes that differ, and for more of them than the Content-Range said.  ``framed``: the framing
+    sees to that already.
+    """
+
+    __slots__ = ("_framed", "_left", "_overlap", "_sink", "_there")
+
+    def __init__(self, sink: Sink, there: bytes, length: int, *, framed: bool) -> None:
+        self._sink = sink
+        self._framed = framed
+        self._overlap = Overlap(there)
+        self._there = len(there)
+        self._left = length
+
+    def write(self, data: memoryview) -> None:
+        self._left -= len(data)
+        if self._left < 0 and not self._framed:
+            raise RangeError(f"the 206 has at least {-self._left} bytes more than its Content-Range says")
+        rest = self._overlap.feed(data)
+        if rest is None:
+            raise RangeError(f"the last {self._there} bytes that are there differ from those that the server has")
+        if len(rest):
+            self._sink.write(rest)
+
+    def splice_target(self) -> int | None:
+        return self._sink.splice_target() if self._framed and not self._overlap.left else None
+
+    def spliced(self, n: int) -> None:
+        self._sink.spliced(n)

@@ -1,0 +1,203 @@
+"""Where a file shall be in the end: who may write there, what is there already, and how it gets there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from typing import Final
+
+from rawdl.errors import StorageError
+from rawdl.sinks import remove, storage_error
+
+_LONGEST_NAME: Final = 255  # bytes, on nearly every file system (NAME_MAX)
+# Where hard links do not exist, an empty file of ours takes the name first.
+_NO_LINKS: Final = frozenset(
+    {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EXDEV}
+)
+
+
+class Destinations:
+    """The files that one client is writing at the moment, so that no two tasks write the same one."""
+
+    def __init__(self) -> None:
+        self._live: dict[str, Destination] = {}
+        self._umask: int | None = None
+
+    def claim(self, path: str, owner: Destination) -> None:
+        """Reserve a path, from whatever thread, or raise StorageError."""
+        if self._live.setdefault(path, owner) is not owner:
+            raise StorageError(f"{path} is in use: another download is writing it", path=path)
+
+    def release(self, path: str) -> None:
+        """Let another task have it."""
+        self._live.pop(path, None)
+
+    def umask(self) -> int:
+        """Return the process's umask, as it was at the first file.
+
+        It can only be read by setting it, which another thread may notice; so that is done once.
+        """
+        if self._umask is None:
+            self._umask = os.umask(0o077)
+            os.umask(self._umask)
+        return self._umask
+
+
+class Destination:
+    """One name for a finished file.
+
+    ``exists`` decides over a file that has it already: "overwrite", "error", "rename" (``name.1.ext``) or "skip".
+    """
+
+    __slots__ = ("_all", "_claimed", "_exists", "_final", "_mode", "_placed", "part", "path")
+
+    def __init__(self, path: str, destinations: Destinations, exists: str) -> None:
+        self.path = path
+        self._final = os.path.abspath(path)  # the current folder may be another when the task begins
+        self.part = part_name(self._final)
+        self._all = destinations
+        self._exists = exists
+        self._claimed: str | None = None
+        self._mode: int | None = None  # of the file that will be replaced
+        self._placed: str | None = None  # the name that it has got
+
+    def claim(self) -> None:
+        """Reserve the name until `release`, or raise StorageError."""
+        if self._claimed is None:
+            folder, name = os.path.split(self._final)
+            place = os.path.join(os.path.realpath(folder), name)
+            self._all.claim(place, self)
+            self._claimed = place
+
+    def release(self) -> None:
+        """Let another task have the name."""
+        if self._claimed is not None:
+            self._all.release(self._claimed)
+            self._claimed = None
+
+    # What is there
+
+    def size_to_skip(self) -> int | None:
+        """Return how many bytes the file has that is there, if it is to be left at that."""
+        if self._exists != "skip" or not os.path.lexists(self._final):
+            return None
+        try:
+            return os.stat(self._final).st_size
+        except OSError as exc:
+            raise storage_error("cannot look at", self.path, exc) from exc
+
+    def look(self) -> None:
+        """Raise for what is there and must not be replaced; the mode of a file that will be is kept."""
+        if os.path.basename(self.path) in ("", os.curdir, os.pardir):
+            raise StorageError(f"{self.path} is the name of a folder", path=self.path, errno=errno.EISDIR)
+        try:
+            status = os.lstat(self._final)
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(status.st_mode):
+            raise StorageError(f"{self.path} is a folder", path=self.path, errno=errno.EISDIR)
+        if self._exists == "error":
+            raise self._taken()
+        if self._exists != "overwrite" or stat.S_ISLNK(status.st_mode):
+            return  # the link is replaced, not what it points to
+        if not stat.S_ISREG(status.st_mode):
+            raise StorageError(f"{self.path} is no regular file", path=self.path, errno=errno.EEXIST)
+        self._mode = status.st_mode & 0o777  # what came from elsewhere does not run as somebody else
+
+    def _taken(self) -> StorageError:
+        error = StorageError(f"{self.path} exists already", path=self.path, errno=errno.EEXIST)
+        error.__cause__ = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.path)
+        return error
+
+    @property
+    def mode(self) -> int:
+        """The mode that the finished file shall have."""
+        return 0o666 & ~self._all.umask() if self._mode is None else self._mode
+
+    # Getting there
+
+    def place(self) -> None:
+        """Give the part its name, as `exists` says.  Raises OSError."""
+        if self._exists == "overwrite":
+            os.replace(self.part, self._final)
+            self._placed = self._final
+            return
+        number = 0
+        while self._placed is None:
+            final = numbered(self._final, number)
+            try:
+                _move_to_new(self.part, final)
+            except FileExistsError:
+                if self._exists != "rename":
+                    raise self._taken() from None
+                number += 1
+            else:
+                self.path, self._placed = numbered(self.path, number), final
+
+    def sync_folder(self) -> None:
+        """Have the rename reach the disk.  Raises OSError."""
+        if os.name != "posix":
+            return
+        fd = os.open(os.path.dirname(self._final), os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def remove(self, identity: tuple[int, int] | None) -> None:
+        """Take the file away again, if it is the one that was placed."""
+        if self._placed is not None:
+            remove_own(self._placed, identity)
+
+
+def part_name(path: str) -> str:
+    """Return the name of the part beside ``path``; of a hash of the name, where that would be too long."""
+    folder, name = os.path.split(path)
+    if len(os.fsencode(name)) + len(".part") <= _LONGEST_NAME:
+        return f"{path}.part"
+    from hashlib import sha256
+
+    return os.path.join(folder, f"{sha256(os.fsencode(name)).hexdigest()[:32]}.part")
+
+
+def numbered(path: str, number: int) -> str:
+    """Return the name with a number before its last suffix (``a.tar.1.gz``); 0 is the name itself."""
+    if not number:
+        return path
+    root, suffix = os.path.splitext(path)
+    return f"{root}.{number}{suffix}"
+
+
+def identity_of(status: os.stat_result) -> tuple[int, int]:
+    """Return what tells a file from all others, whatever its name."""
+    return status.st_dev, status.st_ino
+
+
+def is_own(path: str, identity: tuple[int, int] | None) -> bool:
+    """Whether it is that very file which has the name.  Raises OSError."""
+    try:
+        return identity_of(os.lstat(path)) == identity
+    except FileNotFoundError:
+        return False
+
+
+def remove_own(path: str, identity: tuple[int, int] | None) -> None:
+    """Remove that very file, and no other that has its name now.  Does not raise."""
+    with suppress(OSError):
+        if is_own(path, identity):
+            remove(path)
+
+
+def _move_to_new(source: str, target: str) -> None:
+    """Rename a file to a name that nothing has, or raise FileExistsError; at no moment could another file be lost."""
+    try:
+        os.link(source, target)
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.replace(source, target)
+    else:
+        os.unlink(source)

@@ -1,0 +1,442 @@
+"""One request and its response, on one connection: a chain of steps from the dial to the body's last byte.
+
+    begin ─► (dial) ─► send ─► head ─► body ─► done
+               ▲         │       │
+               └─────────┴───────┘  once, if a reused connection turns out to be dead
+
+A step is a method that returns the next step, or None to be called again when its connection is ready.  Whatever goes
+wrong in one is raised, and ends the fetch.  What a response means, and where its body goes, is the owner's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from rawdl.alarm import Alarm
+from rawdl.connection import Connection, Dial
+from rawdl.errors import ConnectionLost, DownloadError, IncompleteBody, Timeout
+from rawdl.job import Shared
+from rawdl.lanes import Lanes
+from rawdl.loop import READ, WRITE
+from rawdl.pool import Key
+from rawdl.proto.events import BodyComplete, DataReceived, HeadReceived
+from rawdl.proto.framing import Framing
+from rawdl.proto.http11 import Exchange
+from rawdl.proto.messages import Limits, Request
+from rawdl.proto.timeouts import Phase, Timeouts
+from rawdl.results import Marks
+from rawdl.sinks import Sink
+
+# Reads in one turn before the other connections get theirs: at 1 MiB each, the most, that is some milliseconds.
+_READS_PER_TURN: Final = 8
+# A read that brings less than this has emptied the socket, nearly always: looking again would cost a call for nothing.
+_DRY_BELOW: Final = 65536
+
+Step = Callable[[], "Step | None"]
+
+
+class FetchOwner(Protocol):
+    """Whose fetch it is.  What these raise ends the fetch, as what it raises itself does."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the rest is not wanted any more, though `cancel` may still be on its way."""
+
+    def fetch_sends(self) -> None:
+        """There is a connection, and the request goes out."""
+
+    def fetch_returns(self) -> None:
+        """The connection was dead: another is made."""
+
+    def fetch_answered(self, head: HeadReceived) -> Sink:
+        """The head is there; return where the body goes."""
+
+    def fetch_received(self, received: int) -> None:
+        """So many bytes of the body have come by now, and are in the sink."""
+
+    def fetch_done(self, end: BodyComplete) -> None:
+        """All of the body is in the sink; does not raise."""
+
+    def fetch_failed(self, error: DownloadError) -> None:
+        """There will be no more of it; everything is closed."""
+
+
+class Fetch:
+    """Carry out one request for its owner, who holds a slot for it.
+
+    It may be cancelled in whatever is called; after `fetch_done` it must be, or released.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_connection",
+        "_dial",
+        "_exchange",
+        "_key",
+        "_lanes",
+        "_limits",
+        "_marks",
+        "_over",
+        "_owner",
+        "_paused",
+        "_request",
+        "_shared",
+        "_step",
+        "_timeouts",
+        "framing",
+    )
+
+    def __init__(
+        self,
+        shared: Shared,
+        owner: FetchOwner,
+        key: Key,
+        request: Request,
+        *,
+        limits: Limits,
+        timeouts: Timeouts,
+        marks: Marks,
+    ) -> None:
+        self._shared = shared
+        self._owner = owner
+        self._key = key
+        self._request = request
+        self._limits = limits
+        self._timeouts = timeouts
+        self._marks = marks
+        self._alarm = Alarm(shared.loop, timeouts, self._timed_out)
+        self._dial: Dial | None = None
+        self._connection: Connection | None = None
+        self._exchange: Exchange | None = None
+        self._lanes: Lanes | None = None  # once there is a body
+        self._paused = False
+        self._over = False
+        self._step: Step | None = self._open
+        self.framing: Framing | None = None  # of the body, once there is a head
+
+    def begin(self) -> None:
+        """Take a connection or make one, and go on from there."""
+        self._advance()
+
+    @property
+    def received(self) -> int:
+        """Payload bytes of the response so far."""
+        return self._exchange.received if self._exchange is not None else 0
+
+    # Getting a connection
+
+    def _open(self) -> Step | None:
+        connection = self._shared.pool.take(self._key)
+        if connection is None:
+            return self._connect
+        self._connection = connection
+        self._marks.reused = True
+        return self._begin_exchange
+
+    def _connect(self) -> Step | None:
+        self._dial = self._shared.dialer.dial(self._key.origin, self._key.context, self)
+        self._step = self._begin_exchange
+        return None
+
+    def dial_entered(self, phase: Phase) -> None:
+        """The dial has begun a phase."""
+        now = self._shared.loop.now
+        marks = self._marks
+        if phase is Phase.RESOLVE:
+            marks.lookup_start = now
+        elif phase is Phase.CONNECT:
+            marks.lookup_end = marks.connect_start = now
+        else:
+            marks.tls_start = now
+        self._alarm.enter(phase)
+
+    def dial_done(self, connection: Connection) -> None:
+        """The dial has a connection."""
+        now = self._shared.loop.now
+        self._marks.connect_end = now
+        if self._marks.tls_start:
+            self._marks.tls_end = now
+        self._dial = None
+        self._connection = connection
+        if self._paused:
+            connection.rest()
+        self._advance()
+
+    def dial_failed(self, error: DownloadError) -> None:
+        """The dial has failed."""
+        self._dial = None
+        self._fail(error)
+
+    # Sending the request
+
+    def _begin_exchange(self) -> Step | None:
+        assert self._connection is not None
+        self._connection.exchanges += 1
+        self._exchange = Exchange(self._request, limits=self._limits, writer=self._shared.writer)
+        self._owner.fetch_sends()
+        marks, now = self._marks, self._shared.loop.now
+        marks.peer = self._connection.address[1][:2]
+        marks.request_start = now
+        marks.sent = len(self._exchange.data_to_send())
+        self._alarm.enter(Phase.SEND)
+        return self._send
+
+    def _send(self) -> Step | None:
+        connection, exchange = self._connection, self._exchange
+        assert connection is not None and exchange is not None
+        try:
+            while data := exchange.data_to_send():
+                n = connection.send(data)
+                if n is None:
+                    return self._send_later(connection)
+                exchange.data_sent(n)
+            if not connection.flush():
+                return self._send_later(connection)
+        except ConnectionLost as exc:
+            return self._last_words(connection, exchange, exc)
+        connection.watch(READ, self._on_ready)
+        self._marks.request_end = self._shared.loop.now
+        self._alarm.enter(Phase.HEAD)
+        self._step = self._receive_head  # when something has come: it cannot be there yet
+        return None
+
+    def _send_later(self, connection: Connection) -> Step | None:
+        """Wait until more can be sent, or until the server answers what it has of the request (RFC 9112 9.5)."""
+        connection.watch(READ | WRITE, self._on_ready)
+        following = self._receive_head()
+        if following == self._receive_head:
+            return None  # an interim response, or a part of one: the request still wants to be sent
+        if following is not None and not connection.closed:
+            connection.watch(READ, self._on_ready)
+        return following
+
+    def _last_words(self, connection: Connection, exchange: Exchange, lost: ConnectionLost) -> Step | None:
+        """Read what the server said before it broke the connection over which the request was being sent."""
+        buffer = self._shared.loop.buffer
+        try:
+            n = connection.recv_into(buffer)
+        except ConnectionLost:
+            n = None
+        if not n:
+            return self._replace_stale(lost)
+        exchange.receive_data(buffer[:n])
+        self._marks.response_start = self._shared.loop.now
+        return self._take_events()
+
+    # Receiving the response
+
+    def _on_ready(self, mask: int) -> None:
+        self._advance()
+
+    def _receive_head(self) -> Step | None:
+        connection, exchange = self._connection, self._exchange
+        assert connection is not None and exchange is not None
+        buffer = self._shared.loop.buffer
+        try:
+            n = connection.recv_into(buffer)
+        except ConnectionLost as exc:
+            return self._replace_stale(exc)
+        if n is None:
+            return None
+        if n == 0 and self._marks.reused and not self._marks.response_start:
+            return self._replace_stale(ConnectionLost(f"{connection.peer} closed the reused connection"))
+        if n == 0:
+            exchange.receive_eof(clean=connection.clean_eof)
+        else:
+            exchange.receive_data(buffer[:n])
+            self._marks.response_start = self._marks.response_start or self._shared.loop.now
+        return self._take_events()
+
+    def _replace_stale(self, lost: ConnectionLost) -> Step | None:
+        """Go on with a fresh connection, if this one was reused and the server has said nothing on it.
+
+        It had closed it before the request came (RFC 9112 9.3.1).  That happens once: the fresh one is not reused.
+        """
+        marks = self._marks
+        if not marks.reused or marks.response_start:
+            raise lost
+        assert self._connection is not None
+        self._connection.abort()
+        self._connection = self._exchange = None
+        marks.reused = False
+        self._owner.fetch_returns()
+        return self._connect
+
+    def _take_events(self) -> Step | None:
+        """Drain the exchange, and say what the fetch waits for then."""
+        exchange = self._exchange
+        assert exchange is not None
+        pieces: list[memoryview] = []
+        end: BodyComplete | None = None
+        try:
+            while end is None and (event := exchange.next_event()) is not None:
+                if isinstance(event, DataReceived):
+                    pieces.append(event.data)
+                elif isinstance(event, HeadReceived):
+                    self._answered(event)
+                elif isinstance(event, BodyComplete):
+                    end = event
+                if self._over:
+                    return None
+        finally:
+            if pieces and not self._over:
+                assert self._lanes is not None
+                self._lanes.write(pieces)
+        if self._over or self._owner.stopping:
+            return None
+        if end is not None:
+            self._finish(end)
+            return None
+        if self._lanes is None:
+            return self._receive_head
+        self._alarm.enter(Phase.IDLE)
+        if pieces:
+            self._owner.fetch_received(exchange.received)
+        return self._receive_body
+
+    def _answered(self, head: HeadReceived) -> None:
+        """Have the owner look at the head, before any of the body."""
+        connection, exchange = self._connection, self._exchange
+        assert connection is not None and exchange is not None
+        self._alarm.leave()
+        self.framing = head.framing
+        sink = self._owner.fetch_answered(head)
+        self._lanes = Lanes(self._shared.loop, self._shared.pipe, connection, exchange, sink)
+
+    def _receive_body(self) -> Step | None:
+        """Move payload from the connection to the sink until the connection is dry."""
+        connection, exchange, lanes = self._connection, self._exchange, self._lanes
+        assert connection is not None and exchange is not None and lanes is not None
+        enough = min(len(self._shared.loop.buffer), _DRY_BELOW)
+        for _ in range(_READS_PER_TURN):
+            try:
+                n = lanes.move()
+            except ConnectionLost as exc:
+                return self._broken_off(exchange, exc)
+            if n is None:
+                return None
+            if n == 0:
+                exchange.receive_eof(clean=connection.clean_eof)
+                return self._take_events()
+            if exchange.body_window():
+                self._alarm.enter(Phase.IDLE)
+                self._owner.fetch_received(exchange.received)
+            elif (following := self._take_events()) != self._receive_body:
+                return following
+            if self._over or self._paused or self._owner.stopping or (n < enough and not connection.pending()):
+                return None
+        if connection.pending():
+            self._shared.loop.call_soon(self._advance)  # no readiness will be reported for what is decrypted already
+        return None
+
+    def _broken_off(self, exchange: Exchange, lost: ConnectionLost) -> Step | None:
+        """Say how far the body had come when the connection broke."""
+        exchange.receive_eof(clean=False)
+        try:
+            return self._take_events()
+        except IncompleteBody as exc:
+            raise exc from lost
+
+    # The end
+
+    def _finish(self, end: BodyComplete) -> None:
+        """Tell the owner, who says by `release` or `cancel` what becomes of the connection."""
+        self._marks.response_end = self._shared.loop.now
+        self._over = True
+        self._step = None
+        self._alarm.stop()
+        self._owner.fetch_done(end)
+        if self._connection is not None:
+            self._connection.rest()
+
+    def release(self) -> None:
+        """Give the connection back after the end of the body, or close it if it cannot be used again."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        assert self._exchange is not None
+        if self._exchange.close_reasons or not connection.quiet():
+            connection.close()
+        else:
+            self._shared.pool.give(self._key, connection)
+
+    def _advance(self) -> None:
+        """Run steps until one has to wait."""
+        try:
+            while not self._over and not self._paused and self._step is not None:
+                following = self._step()
+                if following is None:
+                    return
+                self._step = following
+        except DownloadError as exc:
+            self._fail(exc)
+        except BaseException as exc:
+            # Only a bug, a lack of memory or a KeyboardInterrupt between two lines: the fetch must end all the same.
+            self._fail(unexpected(exc))
+            if not isinstance(exc, Exception):
+                raise
+
+    def _fail(self, error: DownloadError) -> None:
+        if not self._over:
+            self.cancel()
+            self._owner.fetch_failed(error)
+
+    def cancel(self) -> None:
+        """Close everything at once, and tell nobody.  Any number of times."""
+        self._over = True
+        self._step = None
+        self._alarm.stop()
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+
+    # Pausing
+
+    def pause(self) -> None:
+        """Stop reading; what is being connected goes on being that."""
+        self._paused = True
+        self._alarm.pause()
+        if self._connection is not None:
+            self._connection.rest()
+
+    def resume(self) -> None:
+        """End a pause."""
+        if self._over:
+            return
+        self._paused = False
+        self._alarm.resume()
+        if self._connection is not None:
+            self._connection.go_on()
+        if self._dial is None:
+            self._advance()
+
+    # Time
+
+    def _timed_out(self, phase: Phase) -> None:
+        self._fail(
+            Timeout(f"{phase} time limit of {getattr(self._timeouts, phase):g} s: {self.waiting_for}", phase=phase)
+        )
+
+    @property
+    def waiting_for(self) -> str:
+        """What has not come yet, for a person."""
+        if self._dial is not None:
+            return self._dial.describe()
+        peer = self._connection.peer if self._connection else "the server"
+        if self.framing is not None:
+            length = self.framing.length
+            return f"no data after {self.received} of {'unknown' if length is None else length} bytes of the body"
+        if self._exchange is not None and self._exchange.data_to_send():
+            return f"{peer} does not take the request"
+        return f"no response head from {peer}"
+
+
+def unexpected(exc: BaseException) -> DownloadError:
+    """Wrap what nobody reckoned with."""
+    error = DownloadError(f"unexpected {type(exc).__name__}: {exc}")
+    error.__cause__ = exc
+    return error

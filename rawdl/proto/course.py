@@ -1,0 +1,223 @@
+"""The requests of one download, one after another: where to ask for what, and what each answer means.
+
+    next_request() ─► Request ─► (an exchange) ─► answered(head) ─► Take · Follow · Complete     (or an error is raised)
+         ▲                                             │
+         └──── failed(error) ─► seconds to wait ◄──────┘
+
+It knows redirects, tries, ranges and validators, and no sink, connection or task: it says what to do, and is told what
+came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from rawdl.errors import DownloadError, RangeError, status_error
+from rawdl.proto.events import HeadReceived
+from rawdl.proto.fields import parse_retry_after
+from rawdl.proto.messages import Request
+from rawdl.proto.ranges import Append, Asked, Complete, Restart, Validator, Whole, judge, strong_validator
+from rawdl.proto.redirects import Chain, Redirects
+from rawdl.proto.retry import Attempts, Retry
+from rawdl.proto.url import URL
+
+# The body of a redirect is read to its end, for the connection's sake, if that costs less than a new connection: some
+# 14 KB come with the first round trip (RFC 6928), and a new one with TLS costs three of those.
+_WORTH_DRAINING: Final = 65536
+
+
+class Take(NamedTuple):
+    """The body is wanted: its first byte is byte ``origin`` of the file.
+
+    ``restart`` says that what is there must be forgotten first.  ``length`` is set for a range: that many bytes, and no
+    more.
+    """
+
+    origin: int = 0
+    restart: bool = False
+    length: int | None = None
+
+
+class Follow(NamedTuple):
+    """A redirect.  ``drain``: its body is small enough to be read, so that the connection can be used again."""
+
+    drain: bool
+
+
+Answer = Take | Follow | Complete
+
+
+class Course:
+    """Plan the requests of one download, of which ``request`` is the first.
+
+    ``base`` counts the bytes that are in the sink when a request goes out, ``total`` is the length of the whole as far
+    as it is known, and ``validator`` is that of the version that is in the sink; without one it cannot be continued.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_chain",
+        "_header",
+        "_redirects",
+        "_request",
+        "_resume",
+        "_retry",
+        "_retry_after",
+        "asked",
+        "base",
+        "best",
+        "following",
+        "ranged",
+        "total",
+        "validator",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        header: Mapping[str, str | None] | None,
+        *,
+        redirects: Redirects,
+        retry: Retry,
+        resume: bool | str,
+    ) -> None:
+        self._request = request
+        self._header = header
+        self._redirects = redirects
+        self._retry = retry
+        self._resume = resume
+        self._chain: Chain | None = None  # once there was a redirect
+        self._attempts: Attempts | None = None  # once there was reason to ask
+        self._retry_after: float | None = None  # seconds, as the last response has it
+        self.asked: Asked | None = None
+        self.following = False  # the last answer was a redirect
+        # The caller asks for a part by himself, so that nothing here is about the whole.
+        self.ranged = header is not None and any(n.lower() == "range" and v is not None for n, v in header.items())
+        self.base = 0
+        self.best = 0  # the most that was ever there: who begins anew again and again makes no progress
+        self.total: int | None = None
+        self.validator: Validator | None = None
+
+    @property
+    def url(self) -> URL:
+        """Where the next request goes."""
+        return self._request.url if self._chain is None else self._chain.url
+
+    @property
+    def hops(self) -> tuple[str, ...]:
+        """The URLs that redirects have left behind."""
+        return () if self._chain is None else self._chain.hops
+
+    @property
+    def history(self) -> tuple[DownloadError, ...]:
+        """The tries that failed before this one."""
+        return () if self._attempts is None else self._attempts.history
+
+    # Asking
+
+    def adopt(self, validator: tuple[str, str], total: int | None, base: int) -> None:
+        """Begin with what an earlier download has left; ValueError if nothing can be asked for under its validator."""
+        self.validator, self.total = Validator.from_list(list(validator)), total
+        self.base = self.best = base
+
+    def next_request(self, overlap: int) -> Request:
+        """Return the request for what is missing.
+
+        ``overlap`` is how many bytes at the end of what is there can be compared with what comes.
+        """
+        self.asked, self.following, self._retry_after = None, False, None
+        if self._chain is None and not self.base:
+            return self._request
+        header = dict(self._header or {}) if self._chain is None else dict(self._chain.header)
+        if self.base:
+            assert self.validator is not None
+            self.asked = Asked(self.base, None, self.total, self.validator, overlap)
+            # The caller's conditions are about the whole; with a range goes If-Range, and nothing else.
+            header = {name: value for name, value in header.items() if not name.lower().startswith("if-")}
+            header |= self.asked.fields()
+        return Request("GET", self.url, header)
+
+    # Answers
+
+    def answered(self, head: HeadReceived, wall_clock: float) -> Answer:
+        """Say what a response means.
+
+        Raises RedirectError for one that must not be followed, StatusError for one that is to be tried again or that
+        says nothing of the range that was asked for, and RangeError if what is there cannot be continued.
+        ``wall_clock`` is in POSIX seconds.
+        """
+        status = head.status_code
+        if 300 <= status < 400 and self._follows(status):
+            return self._followed(head)
+        if status >= 400 and self._tries().retries_status(status):
+            self._retry_after = parse_retry_after(head.header.get("retry-after", ""), wall_clock=wall_clock)
+            raise status_error(status, self.url.redacted)
+        if self.asked is not None:
+            return self._continued(self.asked, head)
+        self._begins_anew(head)
+        return Take()
+
+    def _follows(self, status: int) -> bool:
+        if self._chain is None:
+            chain = Chain(self._request.url, self._header, self._redirects)
+            if not chain.follows(status):
+                return False
+            self._chain = chain
+        return self._chain.follows(status)
+
+    def _followed(self, head: HeadReceived) -> Follow:
+        assert self._chain is not None
+        self._chain.advance(head.status_code, head.header)
+        self.following = True
+        length = head.framing.length
+        return Follow(drain=length is not None and length <= _WORTH_DRAINING)
+
+    def _continued(self, asked: Asked, head: HeadReceived) -> Answer:
+        verdict = judge(asked, head)
+        if isinstance(verdict, Restart):
+            raise RangeError(verdict.reason)
+        if isinstance(verdict, Append):
+            self.total = verdict.total
+            return Take(verdict.first, length=verdict.length)
+        if isinstance(verdict, Whole):
+            if self._resume is True:
+                raise RangeError("the server sends the whole file: it ignores ranges, or has another version")
+            self._begins_anew(head)
+            return Take(restart=True)
+        if isinstance(verdict, Complete):
+            return verdict
+        raise status_error(head.status_code, self.url.redacted)
+
+    def _begins_anew(self, head: HeadReceived) -> None:
+        self.restart()
+        self.total = head.framing.length
+        if head.status_code == 200 and not self.ranged:
+            self.validator = strong_validator(head.header)
+
+    def restart(self) -> None:
+        """Know nothing of any bytes."""
+        self.base = 0
+        self.total = self.validator = self.asked = None
+
+    # Failures
+
+    def failed(self, error: DownloadError, written: int, random: float) -> float | None:
+        """Return how many seconds to wait before another try, or None: that was the last.
+
+        ``written`` is what is in the sink, from the start of the file; ``random`` is from [0, 1).
+        """
+        delay = self._tries().failed(
+            error, progressed=written > self.best, random=random, retry_after=self._retry_after
+        )
+        self.best = max(self.best, written)
+        return delay
+
+    def begins_anew_after(self, error: DownloadError) -> bool:
+        """Say whether, since what is there cannot be continued, the whole is to be asked for: at no attempt's cost."""
+        return isinstance(error, RangeError) and self.asked is not None and self._resume is not True
+
+    def _tries(self) -> Attempts:
+        if self._attempts is None:
+            self._attempts = Attempts(self._retry)
+        return self._attempts

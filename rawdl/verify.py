@@ -1,0 +1,77 @@
+"""Whether the bytes are those that were promised, by the caller or by the server.
+
+They are hashed on their way where all of them go that way, and read back from the file where not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rawdl.proto.checksums import Checksum, mismatch, promised_by
+from rawdl.sinks import HashingTee, Sink
+
+if TYPE_CHECKING:
+    import hashlib
+
+    from rawdl.partfile import PartFile
+    from rawdl.proto.messages import Headers
+
+# Hashed in one turn of the loop: some milliseconds.
+_PIECE: Final = 4 << 20
+
+
+class Verification:
+    """Verify one download: give `sink_for` its bytes, then call `step` until it returns True."""
+
+    __slots__ = ("_at", "_expected", "_hashes", "_part", "_sink", "_tee")
+
+    def __init__(self, sink: Sink, part: PartFile | None, expected: tuple[Checksum, ...]) -> None:
+        self._sink = sink
+        self._part = part
+        self._expected = list(expected)
+        self._tee: HashingTee | None = None  # through which all bytes have gone
+        self._hashes: dict[str, hashlib._Hash] | None = None  # of what is read back
+        self._at = 0
+
+    def sink_for(self, header: Headers, *, base: int, partial: bool) -> Sink:
+        """Return the sink for a response that begins, or goes on, after ``base`` bytes of the file."""
+        self._expect(promised_by(header, partial=partial))
+        if not base and self._expected:
+            self._tee = HashingTee(self._sink, {checksum.name for checksum in self._expected})
+        return self._tee or self._sink
+
+    def promise(self, trailer: Headers, *, partial: bool) -> None:
+        """Take what the trailer section promises."""
+        self._expect(promised_by(trailer, partial=partial))
+
+    def _expect(self, checksums: tuple[Checksum, ...]) -> None:
+        self._expected += [checksum for checksum in checksums if checksum not in self._expected]
+
+    @property
+    def verified(self) -> str:
+        """What the bytes were compared with: digests, as text."""
+        return ", ".join(map(str, self._expected))
+
+    def step(self) -> bool:
+        """Do a piece of the work; return whether it is done.  Raises ChecksumError, and StorageError."""
+        hashes = self._tee.hashes if self._tee is not None else {}
+        if self._part is not None and any(checksum.name not in hashes for checksum in self._expected):
+            if not self._read_back(self._part):
+                return False
+            assert self._hashes is not None
+            hashes = self._hashes
+        for checksum in self._expected:
+            if checksum.name in hashes and hashes[checksum.name].digest() != checksum.digest:
+                raise mismatch(checksum, hashes[checksum.name].digest())
+        return True
+
+    def _read_back(self, part: PartFile) -> bool:
+        if self._hashes is None:
+            import hashlib
+
+            self._hashes = {checksum.name: hashlib.new(checksum.name) for checksum in self._expected}
+        data = part.read(self._at, _PIECE)
+        for digest in self._hashes.values():
+            digest.update(data)
+        self._at += len(data)
+        return not data
