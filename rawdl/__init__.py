@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from rawdl.profile import Profile
     from rawdl.proto.messages import Headers, Limits
+    from rawdl.proto.pacing import LowSpeed
     from rawdl.proto.progress import ProgressUpdate
     from rawdl.proto.redirects import Redirects
     from rawdl.proto.retry import Retry
@@ -70,6 +71,7 @@ _WHERE = {
         "TooLarge",
     ),
     "proto.messages": ("Headers", "Limits"),
+    "proto.pacing": ("LowSpeed",),
     "proto.progress": ("ProgressUpdate",),
     "proto.redirects": ("Redirects",),
     "proto.retry": ("Retry",),
@@ -99,6 +101,7 @@ __all__ = [
     "IncompleteHead",
     "InvalidURL",
     "Limits",
+    "LowSpeed",
     "MemorySink",
     "NetworkError",
     "Phase",

@@ -1,27 +1,43 @@
-"""The time limits of one download on its loop: one timer for all of them."""
+"""The time limits of one fetch on its loop: for what does not come, and for what comes too slowly."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from rawdl.loop import Loop, Timer
+from rawdl.proto.pacing import LowSpeed, SpeedFloor
 from rawdl.proto.timeouts import Deadlines, Phase, Timeouts
 
 
 class Alarm:
-    """Call ``expired(phase)`` when the limit of the phase, or the total, has run out; the clocks start now."""
+    """Call ``expired(phase)`` when the limit of the phase has run out, or the body has come too slowly for too long."""
 
-    __slots__ = ("_absent", "_deadlines", "_expired", "_loop", "_paused", "_phase", "_timer")
+    __slots__ = (
+        "_absent",
+        "_deadlines",
+        "_expired",
+        "_floor",
+        "_loop",
+        "_low_speed",
+        "_paused",
+        "_phase",
+        "_speed_timer",
+        "_timer",
+    )
 
-    def __init__(self, loop: Loop, timeouts: Timeouts, expired: Callable[[Phase], None]) -> None:
+    def __init__(
+        self, loop: Loop, timeouts: Timeouts, low_speed: LowSpeed | None, expired: Callable[[Phase], None]
+    ) -> None:
         self._loop = loop
         self._expired = expired
         self._deadlines = Deadlines(timeouts, loop.now)
         self._absent = 0.0  # of the loop, when the phase began
         self._timer: Timer | None = None
         self._phase: Phase | None = None
+        self._low_speed = low_speed
+        self._floor: SpeedFloor | None = None  # once there is a body
+        self._speed_timer: Timer | None = None
         self._paused = False
-        self._arm()
 
     def enter(self, phase: Phase) -> None:
         """Begin a phase, or begin it anew."""
@@ -33,30 +49,44 @@ class Alarm:
         self._arm()
 
     def leave(self) -> None:
-        """Be in no phase: only the total runs."""
+        """Be in no phase."""
         self._phase = None
         self._deadlines.leave()
 
+    def body_begins(self) -> None:
+        """Watch the speed from now on."""
+        if self._low_speed is not None:
+            self._floor = SpeedFloor(self._low_speed, self._loop.now)
+            self._arm_speed()
+
+    def advance(self, received: int) -> None:
+        """Take note of how many bytes of the body have come: the idle gap begins anew."""
+        self.enter(Phase.IDLE)
+        if self._floor is not None:
+            self._floor.advance(self._loop.now, received)
+
     def pause(self) -> None:
-        """Stop the clock of the phase; `resume` begins it anew."""
+        """Stop every clock: it is not the server for whom we wait.  `resume` begins the phase anew."""
         self._paused = True
         self._deadlines.leave()
+        if self._floor is not None:
+            self._floor.pause(self._loop.now)
 
     def resume(self) -> None:
         """End a pause."""
         self._paused = False
         if self._phase is not None:
             self.enter(self._phase)
-
-    def is_late(self) -> bool:
-        """Look at the clock now, rather than in the next turn: has a limit run out?"""
-        return self._deadlines.expired(self._loop.time()) is not None
+        if self._floor is not None:
+            self._floor.resume(self._loop.now)
+            self._arm_speed()
 
     def stop(self) -> None:
         """Never call ``expired``."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._speed_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._speed_timer = self._floor = None
 
     def _arm(self) -> None:
         """See to it that the timer fires no later than the next deadline.
@@ -66,7 +96,8 @@ class Alarm:
         deadline = self._deadlines.next_deadline()
         if deadline is None or (self._timer is not None and self._timer.when <= deadline):
             return
-        self.stop()
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = self._loop.call_at(deadline, self._check)
 
     def _check(self) -> None:
@@ -81,3 +112,18 @@ class Alarm:
             self._arm()
         else:
             self._expired(phase)
+
+    def _arm_speed(self) -> None:
+        assert self._floor is not None
+        deadline = self._floor.deadline()
+        if deadline is not None and self._speed_timer is None:
+            self._speed_timer = self._loop.call_at(deadline, self._check_speed)
+
+    def _check_speed(self) -> None:
+        self._speed_timer = None
+        if self._floor is None:
+            return
+        if self._floor.expired(self._loop.now):
+            self._expired(Phase.LOW_SPEED)
+        else:
+            self._arm_speed()

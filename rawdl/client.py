@@ -15,11 +15,12 @@ from rawdl.destination import Destinations
 from rawdl.driver import Driver
 from rawdl.engine import Download
 from rawdl.errors import DownloadError, TLSError
-from rawdl.job import Job, Shared
+from rawdl.job import Job, Shared, Terms
 from rawdl.loop import Loop, Selector
 from rawdl.partfile import PartFile
 from rawdl.pool import Key, Pool
 from rawdl.proto.messages import Limits, Request, checked_fields
+from rawdl.proto.pacing import LowSpeed, TokenBucket
 from rawdl.proto.redirects import Redirects
 from rawdl.proto.retry import Retry
 from rawdl.proto.timeouts import Timeouts, check_seconds
@@ -53,7 +54,8 @@ class Client:
 
     ``resolver`` is a callable (host, port, family) → addresses, run on a thread, or an object with
     ``resolve(host, port, family, callback) → cancel``.  ``selector``, ``clock`` (seconds, monotonic) and
-    ``socket_factory`` replace the system's.  ``buffer_size`` is in bytes, at least 4096; there is one buffer, however
+    ``socket_factory`` replace the system's.  ``rate_limit``, in bytes per second, is for all tasks together.
+    ``buffer_size`` is in bytes, at least 4096; there is one buffer, however
     many tasks.
     """
 
@@ -64,6 +66,8 @@ class Client:
         retry: Retry | None = None,
         redirects: Redirects | None = None,
         limits: Limits | None = None,
+        low_speed: LowSpeed | tuple[float, float] | None = None,
+        rate_limit: float | None = None,
         tls: TLS | SSLContext | None = None,
         max_concurrent: int = 10,
         max_per_host: int = 6,
@@ -77,6 +81,7 @@ class Client:
         self._retry = Retry() if retry is None else _instance("retry", retry, Retry)
         self._redirects = Redirects() if redirects is None else _instance("redirects", redirects, Redirects)
         self._limits = Limits() if limits is None else _instance("limits", limits, Limits)
+        self._low_speed = None if low_speed is None else LowSpeed.of(low_speed)
         self._trust = Trust(_tls_settings(tls))
         for name, function in (("clock", clock), ("socket_factory", socket_factory)):
             if function is not None:
@@ -92,6 +97,7 @@ class Client:
             pool=Pool(loop, max_concurrent=concurrent, max_per_host=per_host),
             dialer=Dialer(loop, self._resolver, socket_factory),
             context_for=self._trust.context_for,
+            bucket=None if rate_limit is None else TokenBucket(rate_limit, loop.now),
         )
         self._destinations = Destinations()
         self._closed = False
@@ -119,6 +125,8 @@ class Client:
         retry: Retry | None = None,
         redirects: Redirects | None = None,
         limits: Limits | None = None,
+        low_speed: LowSpeed | tuple[float, float] | None = None,
+        rate_limit: float | None = None,
         fail_on_status: bool = False,
         progress_interval: float = 0.05,
     ) -> DownloadTask:
@@ -129,7 +137,8 @@ class Client:
         ``timeouts``, ``retry``, ``redirects`` and ``limits`` replace the client's.  ``header`` adds to the request; a
         value of None drops a default field.  ``success`` or ``fail``, then ``complete``, are called once.  Any status
         is a success, unless ``fail_on_status``.  ``progress_interval`` is the least time between two progress events,
-        in seconds.
+        in seconds.  ``rate_limit`` is in bytes per second; with ``low_speed`` (bytes per second, seconds) a transfer
+        that is slower for that long fails (`Timeout`).
 
         What follows is about ``file_path``.  ``exists`` says what to do with a file of that name: "overwrite", "error",
         "rename" (``a.1.iso``) or "skip".  ``resume`` "auto" continues what an earlier download has left, if that is
@@ -153,6 +162,9 @@ class Client:
         tries = self._retry if retry is None else _instance("retry", retry, Retry)
         hops = self._redirects if redirects is None else _instance("redirects", redirects, Redirects)
         bounds = self._limits if limits is None else _instance("limits", limits, Limits)
+        floor = self._low_speed if low_speed is None else LowSpeed.of(low_speed)
+        if rate_limit is not None:
+            TokenBucket(rate_limit, 0.0)  # which checks it
         path, target = self._target(file_path, sink, directory, url or "", (exists, resume, durable))
         try:
             parsed = URL.parse(url or "")
@@ -173,9 +185,9 @@ class Client:
             sink=target,
             part=part,
             file_path=path,
-            timeouts=times,
-            phases=times if times.total is None else replace(times, total=None),
-            limits=bounds,
+            total=times.total,
+            terms=Terms(times if times.total is None else replace(times, total=None), bounds, floor),
+            rate_limit=rate_limit,
             retry=tries,
             redirects=hops,
             resume=resume,

@@ -37,12 +37,14 @@ from rawdl.proto.course import Course, Follow, Take
 from rawdl.proto.events import BodyComplete, HeadReceived
 from rawdl.proto.framing import Framing, UntilClose
 from rawdl.proto.messages import Headers
+from rawdl.proto.pacing import TokenBucket
 from rawdl.proto.progress import Progress, ProgressUpdate
 from rawdl.proto.ranges import OVERLAP
 from rawdl.proto.timeouts import Phase
 from rawdl.results import DownloadResult, HeadersReceived, Marks
 from rawdl.sinks import Sink
 from rawdl.task import PAUSABLE, DownloadTask, TaskState
+from rawdl.throttle import Throttle
 
 if TYPE_CHECKING:
     from rawdl.verify import Verification
@@ -56,6 +58,7 @@ class Download:
 
     __slots__ = (
         "_before",
+        "_bucket",
         "_course",
         "_fetch",
         "_framing",
@@ -82,6 +85,8 @@ class Download:
         self._job = job
         self._task = task
         self._course = Course(job.request, job.header, redirects=job.redirects, retry=job.retry, resume=job.resume)
+        limit = job.rate_limit
+        self._bucket = None if limit is None else TokenBucket(limit, shared.loop.time())
         self._marks = Marks(shared.loop.time(), shared.loop.wall_offset())
         self._slot: Slot | None = shared.pool.submit(job.key, lambda: self._go(self._start))
         self._fetch: Fetch | None = None
@@ -129,8 +134,8 @@ class Download:
         if there is not None:
             return self._skip(there)
         self._task.enter(TaskState.CONNECTING)
-        if job.timeouts.total is not None:
-            self._total_timer = self._shared.loop.call_at(now + job.timeouts.total, self._total_expired)
+        if job.total is not None:
+            self._total_timer = self._shared.loop.call_at(now + job.total, self._total_expired)
         job.sink.open()
         if job.part is not None and job.part.found is not None:
             found = job.part.found
@@ -166,9 +171,8 @@ class Download:
         job, base = self._job, self._course.base
         request = self._course.next_request(overlap=min(OVERLAP, base) if job.part is not None else 0)
         self._origin = base
-        self._fetch = Fetch(
-            self._shared, self, self._key(), request, limits=job.limits, timeouts=job.phases, marks=self._marks
-        )
+        throttle = Throttle.of(self._shared.loop, self._shared.bucket, self._bucket)
+        self._fetch = Fetch(self._shared, self, self._key(), request, job.terms, self._marks, throttle)
         self._fetch.begin()
 
     # What the fetch tells
@@ -248,8 +252,10 @@ class Download:
     def _check_room(self) -> None:
         """Refuse what is too large before any of it is written, and tell the part of which version it is."""
         job, course = self._job, self._course
-        if course.total is not None and job.limits.body is not None and course.total > job.limits.body:
-            raise TooLarge(f"the file has {course.total} bytes; {job.limits.body} are allowed", limit=job.limits.body)
+        if course.total is not None and job.terms.limits.body is not None and course.total > job.terms.limits.body:
+            raise TooLarge(
+                f"the file has {course.total} bytes; {job.terms.limits.body} are allowed", limit=job.terms.limits.body
+            )
         if job.part is not None:
             job.part.describe(course.url.redacted, course.validator, course.total)
 
@@ -529,7 +535,7 @@ class Download:
     def _timeout(self) -> Timeout:
         """Say that the total limit ran out, and how far the download was."""
         detail = f"not complete, {self._task.state}, {self._written()} bytes received"
-        return Timeout(f"total time limit of {self._job.timeouts.total:g} s: {detail}", phase=Phase.TOTAL)
+        return Timeout(f"total time limit of {self._job.total:g} s: {detail}", phase=Phase.TOTAL)
 
     def progress(self) -> ProgressUpdate:
         """Return how far the download is now."""

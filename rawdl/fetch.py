@@ -16,22 +16,26 @@ from typing import Final, Protocol
 from rawdl.alarm import Alarm
 from rawdl.connection import Connection, Dial
 from rawdl.errors import ConnectionLost, DownloadError, IncompleteBody, Timeout
-from rawdl.job import Shared
+from rawdl.job import Shared, Terms
 from rawdl.lanes import Lanes
 from rawdl.loop import READ, WRITE
 from rawdl.pool import Key
 from rawdl.proto.events import BodyComplete, DataReceived, HeadReceived
 from rawdl.proto.framing import Framing
 from rawdl.proto.http11 import Exchange
-from rawdl.proto.messages import Limits, Request
-from rawdl.proto.timeouts import Phase, Timeouts
+from rawdl.proto.messages import Request
+from rawdl.proto.timeouts import Phase
 from rawdl.results import Marks
 from rawdl.sinks import Sink
+from rawdl.throttle import Throttle
 
 # Reads in one turn before the other connections get theirs: at 1 MiB each, the most, that is some milliseconds.
 _READS_PER_TURN: Final = 8
 # A read that brings less than this has emptied the socket, nearly always: looking again would cost a call for nothing.
 _DRY_BELOW: Final = 65536
+
+# What is read at once of a head whose body comes at a limited rate: most heads fit, and little more comes with them.
+_PACED_HEAD: Final = 2048
 
 Step = Callable[[], "Step | None"]
 
@@ -75,7 +79,6 @@ class Fetch:
         "_exchange",
         "_key",
         "_lanes",
-        "_limits",
         "_marks",
         "_over",
         "_owner",
@@ -83,7 +86,8 @@ class Fetch:
         "_request",
         "_shared",
         "_step",
-        "_timeouts",
+        "_terms",
+        "_throttle",
         "framing",
     )
 
@@ -93,19 +97,18 @@ class Fetch:
         owner: FetchOwner,
         key: Key,
         request: Request,
-        *,
-        limits: Limits,
-        timeouts: Timeouts,
+        terms: Terms,
         marks: Marks,
+        throttle: Throttle | None,
     ) -> None:
         self._shared = shared
         self._owner = owner
         self._key = key
         self._request = request
-        self._limits = limits
-        self._timeouts = timeouts
+        self._terms = terms
         self._marks = marks
-        self._alarm = Alarm(shared.loop, timeouts, self._timed_out)
+        self._throttle = throttle
+        self._alarm = Alarm(shared.loop, terms.timeouts, terms.low_speed, self._timed_out)
         self._dial: Dial | None = None
         self._connection: Connection | None = None
         self._exchange: Exchange | None = None
@@ -173,7 +176,7 @@ class Fetch:
     def _begin_exchange(self) -> Step | None:
         assert self._connection is not None
         self._connection.exchanges += 1
-        self._exchange = Exchange(self._request, limits=self._limits, writer=self._shared.writer)
+        self._exchange = Exchange(self._request, limits=self._terms.limits, writer=self._shared.writer)
         self._owner.fetch_sends()
         marks, now = self._marks, self._shared.loop.now
         marks.peer = self._connection.address[1][:2]
@@ -233,6 +236,8 @@ class Fetch:
         connection, exchange = self._connection, self._exchange
         assert connection is not None and exchange is not None
         buffer = self._shared.loop.buffer
+        if self._throttle is not None:
+            buffer = buffer[:_PACED_HEAD]
         try:
             n = connection.recv_into(buffer)
         except ConnectionLost as exc:
@@ -290,7 +295,7 @@ class Fetch:
             return None
         if self._lanes is None:
             return self._receive_head
-        self._alarm.enter(Phase.IDLE)
+        self._alarm.advance(exchange.received)
         if pieces:
             self._owner.fetch_received(exchange.received)
         return self._receive_body
@@ -302,16 +307,19 @@ class Fetch:
         self._alarm.leave()
         self.framing = head.framing
         sink = self._owner.fetch_answered(head)
+        if self._over:
+            return
+        self._alarm.body_begins()
         self._lanes = Lanes(self._shared.loop, self._shared.pipe, connection, exchange, sink)
 
     def _receive_body(self) -> Step | None:
-        """Move payload from the connection to the sink until the connection is dry."""
+        """Move payload from the connection to the sink until the connection is dry, or the turn over."""
         connection, exchange, lanes = self._connection, self._exchange, self._lanes
         assert connection is not None and exchange is not None and lanes is not None
         enough = min(len(self._shared.loop.buffer), _DRY_BELOW)
         for _ in range(_READS_PER_TURN):
             try:
-                n = lanes.move()
+                n = lanes.move() if self._throttle is None else self._move_some(self._throttle, lanes)
             except ConnectionLost as exc:
                 return self._broken_off(exchange, exc)
             if n is None:
@@ -320,7 +328,7 @@ class Fetch:
                 exchange.receive_eof(clean=connection.clean_eof)
                 return self._take_events()
             if exchange.body_window():
-                self._alarm.enter(Phase.IDLE)
+                self._alarm.advance(exchange.received)
                 self._owner.fetch_received(exchange.received)
             elif (following := self._take_events()) != self._receive_body:
                 return following
@@ -329,6 +337,21 @@ class Fetch:
         if connection.pending():
             self._shared.loop.call_soon(self._advance)  # no readiness will be reported for what is decrypted already
         return None
+
+    def _move_some(self, throttle: Throttle, lanes: Lanes) -> int | None:
+        """Read what the rate limit allows; where that is nothing, do not look before the next turn."""
+        allowed = throttle.allowed()
+        if not allowed:
+            self._rest()
+            throttle.wait(self._turn_comes)
+            return None
+        n = lanes.move(allowed)
+        throttle.spent(n or 0)
+        return n
+
+    def _turn_comes(self) -> None:
+        self._go_on()
+        self._advance()
 
     def _broken_off(self, exchange: Exchange, lost: ConnectionLost) -> Step | None:
         """Say how far the body had come when the connection broke."""
@@ -343,9 +366,7 @@ class Fetch:
     def _finish(self, end: BodyComplete) -> None:
         """Tell the owner, who says by `release` or `cancel` what becomes of the connection."""
         self._marks.response_end = self._shared.loop.now
-        self._over = True
-        self._step = None
-        self._alarm.stop()
+        self._stop()
         self._owner.fetch_done(end)
         if self._connection is not None:
             self._connection.rest()
@@ -384,9 +405,7 @@ class Fetch:
 
     def cancel(self) -> None:
         """Close everything at once, and tell nobody.  Any number of times."""
-        self._over = True
-        self._step = None
-        self._alarm.stop()
+        self._stop()
         if self._dial is not None:
             self._dial.cancel()
             self._dial = None
@@ -394,32 +413,52 @@ class Fetch:
             self._connection.abort()
             self._connection = None
 
+    def _stop(self) -> None:
+        self._over = True
+        self._step = None
+        self._alarm.stop()
+        if self._throttle is not None:
+            self._throttle.stop()
+
     # Pausing
 
     def pause(self) -> None:
         """Stop reading; what is being connected goes on being that."""
         self._paused = True
-        self._alarm.pause()
-        if self._connection is not None:
-            self._connection.rest()
+        if self._throttle is not None:
+            self._throttle.stop()
+        self._rest()
 
     def resume(self) -> None:
         """End a pause."""
         if self._over:
             return
         self._paused = False
+        self._go_on()
+        if self._dial is None:
+            self._advance()
+
+    def _rest(self) -> None:
+        """Stop reading, and every clock that runs for the server."""
+        self._alarm.pause()
+        if self._connection is not None:
+            self._connection.rest()
+
+    def _go_on(self) -> None:
         self._alarm.resume()
         if self._connection is not None:
             self._connection.go_on()
-        if self._dial is None:
-            self._advance()
 
     # Time
 
     def _timed_out(self, phase: Phase) -> None:
-        self._fail(
-            Timeout(f"{phase} time limit of {getattr(self._timeouts, phase):g} s: {self.waiting_for}", phase=phase)
-        )
+        low = self._terms.low_speed
+        if phase is Phase.LOW_SPEED and low is not None:
+            least = f"{low.bytes_per_second:g} bytes per second for {low.seconds:g} s"
+            message = f"slower than {least}, after {self.received} bytes of the body"
+        else:
+            message = f"{phase} time limit of {getattr(self._terms.timeouts, phase):g} s: {self.waiting_for}"
+        self._fail(Timeout(message, phase=phase))
 
     @property
     def waiting_for(self) -> str:

@@ -19,18 +19,38 @@ if TYPE_CHECKING:
     from rawdl.partfile import PartFile
     from rawdl.proto.checksums import Checksum
     from rawdl.proto.messages import Limits, Request
+    from rawdl.proto.pacing import LowSpeed, TokenBucket
     from rawdl.proto.redirects import Redirects
     from rawdl.proto.retry import Retry
     from rawdl.proto.timeouts import Timeouts
     from rawdl.sinks import Sink
 
 
+class Terms(NamedTuple):
+    """What each exchange of a download must keep to; ``timeouts`` are those of the phases."""
+
+    timeouts: Timeouts
+    limits: Limits
+    low_speed: LowSpeed | None
+
+
 class Shared:
-    """What all downloads of a client share; ``context_for`` returns what authenticates the origin of a URL."""
+    """What all downloads of a client share.
 
-    __slots__ = ("context_for", "dialer", "live", "loop", "paused", "pipe", "pool", "writer")
+    ``context_for`` returns what authenticates the origin of a URL, and ``bucket`` limits the rate of all of them.
+    """
 
-    def __init__(self, loop: Loop, pool: Pool, dialer: Dialer, context_for: Callable[[URL], SSLContext | None]) -> None:
+    __slots__ = ("bucket", "context_for", "dialer", "live", "loop", "paused", "pipe", "pool", "writer")
+
+    def __init__(
+        self,
+        loop: Loop,
+        pool: Pool,
+        dialer: Dialer,
+        context_for: Callable[[URL], SSLContext | None],
+        bucket: TokenBucket | None,
+    ) -> None:
+        self.bucket = bucket
         self.loop = loop
         self.pool = pool
         self.dialer = dialer
@@ -42,7 +62,7 @@ class Shared:
 
 
 class Job(NamedTuple):
-    """What one download is to do.  ``phases`` are its time limits but the total; ``part`` is its sink, or None."""
+    """What one download is to do.  ``part`` is its sink, or None; ``total`` is its time limit in seconds."""
 
     request: Request
     header: Mapping[str, str | None] | None
@@ -50,9 +70,9 @@ class Job(NamedTuple):
     sink: Sink
     part: PartFile | None
     file_path: str | None
-    timeouts: Timeouts
-    phases: Timeouts
-    limits: Limits
+    total: float | None
+    terms: Terms
+    rate_limit: float | None
     retry: Retry
     redirects: Redirects
     resume: bool | str

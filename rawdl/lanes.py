@@ -36,18 +36,18 @@ class Lanes:
         self._sink = sink
         self._splicing = connection.splice_source() is not None and Pipe.supported()
 
-    def move(self) -> int | None:
+    def move(self, most: int = sys.maxsize) -> int | None:
         """Read once, and write what is certainly payload; the rest is fed to the exchange, to be drained.
 
-        Return the bytes read; None: the connection is dry, 0: its end.
+        Return the bytes read, no more than ``most``; None: the connection is dry, 0: its end.
         """
-        window = self._exchange.body_window()
+        window = min(self._exchange.body_window(), most)
         if self._splicing and window >= _WORTH_SPLICING and self._sink.splice_target() is not None:
             n = self._splice(window)
             if n:
                 self._exchange.advance(n)
             return n
-        buffer = self._loop.buffer
+        buffer = self._loop.buffer[:most]
         n = self._connection.recv_into(buffer)
         if n and n <= window:
             self.write([buffer[:n]])

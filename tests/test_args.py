@@ -505,7 +505,8 @@ def test_S13_download_blocks_and_returns_the_result(origin: Origin, tmp_path: Pa
 
 NAMES = """
     Client DownloadTask DownloadResult HeadersReceived ProgressUpdate Profile Headers TaskState Phase Timeouts Limits
-    Retry Redirects RedirectError RangeError ChecksumError TLS MemorySink DiscardSink download download_file __version__
+    LowSpeed Retry Redirects RedirectError RangeError ChecksumError
+    TLS MemorySink DiscardSink download download_file __version__
     DownloadError InvalidURL Aborted Timeout NetworkError ResolveError ConnectError TLSError ConnectionLost
     ProtocolError IncompleteHead IncompleteBody StatusError TooLarge StorageError
 """

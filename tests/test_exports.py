@@ -27,6 +27,7 @@ CLASSES = {
     "Headers": "proto.messages",
     "HeadersReceived": "results",
     "Limits": "proto.messages",
+    "LowSpeed": "proto.pacing",
     "MemorySink": "sinks",
     "Phase": "proto.timeouts",
     "Profile": "profile",

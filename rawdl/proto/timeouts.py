@@ -16,6 +16,7 @@ class Phase(StrEnum):
     SEND = "send"
     HEAD = "head"
     IDLE = "idle"
+    LOW_SPEED = "low_speed"
     TOTAL = "total"
 
 
@@ -37,8 +38,8 @@ class Timeouts:
     total: float | None = None
 
     def __post_init__(self) -> None:
-        for phase in Phase:
-            check_seconds(f"timeouts.{phase}", getattr(self, phase))
+        for name in self.__slots__:
+            check_seconds(f"timeouts.{name}", getattr(self, name))
 
 
 def check_seconds(name: str, value: float | None) -> None:
