@@ -118,6 +118,8 @@ class Client:
         directory: str | os.PathLike[str] | None = None,
         exists: str = "overwrite",
         resume: bool | str = "auto",
+        connections: int = 1,
+        min_segment: int = 1048576,
         checksum: str | None = None,
         durable: bool = False,
         remote_time: bool = False,
@@ -142,9 +144,10 @@ class Client:
 
         What follows is about ``file_path``.  ``exists`` says what to do with a file of that name: "overwrite", "error",
         "rename" (``a.1.iso``) or "skip".  ``resume`` "auto" continues what an earlier download has left, if that is
-        possible, True does so or fails (`RangeError`), False begins anew.  With ``durable`` the file is on the disk
-        when success is told; ``remote_time`` gives it the server's Last-Modified.  ``checksum`` is ``"sha256:…"`` or
-        another hash of hashlib's: `ChecksumError` if the bytes have another, and no file.
+        possible, True does so or fails (`RangeError`), False begins anew.  ``connections`` above 1 fetches segments of
+        at least ``min_segment`` bytes side by side.  With ``durable`` the file is on the disk when success is told;
+        ``remote_time`` gives it the server's Last-Modified.  ``checksum`` is ``"sha256:…"`` or another hash of
+        hashlib's: `ChecksumError` if the bytes have another, and no file.
 
         A url that is none ends the task with `InvalidURL`.  A wrong argument raises TypeError or ValueError here.
         """
@@ -158,6 +161,8 @@ class Client:
         _check_choice("exists", exists, ("overwrite", "error", "rename", "skip"))
         _check_choice("resume", resume, ("auto", True, False))
         checksums = _checksums(checksum)
+        _count("connections", connections, 1)
+        _count("min_segment", min_segment, 1)
         times = self._chosen_timeouts(timeout, timeouts)
         tries = self._retry if retry is None else _instance("retry", retry, Retry)
         hops = self._redirects if redirects is None else _instance("redirects", redirects, Redirects)
@@ -165,16 +170,27 @@ class Client:
         floor = self._low_speed if low_speed is None else LowSpeed.of(low_speed)
         if rate_limit is not None:
             TokenBucket(rate_limit, 0.0)  # which checks it
-        path, target = self._target(file_path, sink, directory, url or "", (exists, resume, durable))
+        path, target = _target(file_path, sink, directory)
         try:
             parsed = URL.parse(url or "")
-            if target is None:
-                target = _temporary(parsed, directory)
             request = Request("GET", parsed, header)
             key = Key(parsed.origin, self._trust.context_for(parsed))
-            part = target if isinstance(target, PartFile) else None
-            if part is not None:
+            part = None
+            if any(name.lower() == "range" for name, _ in request.fields):
+                resume = False  # the caller asks for a part by himself
+            if path is not None:
+                target = part = PartFile(
+                    path,
+                    self._destinations,
+                    url=parsed.redacted.partition("#")[0],
+                    exists=exists,
+                    resume=resume,
+                    durable=durable,
+                    segmented=connections > 1,
+                )
                 part.destination.claim()
+            elif target is None:
+                target = _temporary(parsed, directory)
         except DownloadError as exc:
             checked_fields(header)
             return self._refused(exc, url, success, fail, complete)
@@ -186,12 +202,19 @@ class Client:
             part=part,
             file_path=path,
             total=times.total,
-            terms=Terms(times if times.total is None else replace(times, total=None), bounds, floor),
+            most=bounds.body,
+            terms=Terms(
+                times if times.total is None else replace(times, total=None),
+                bounds if bounds.body is None else replace(bounds, body=None),
+                floor,
+            ),
             rate_limit=rate_limit,
             retry=tries,
             redirects=hops,
             resume=resume,
             checksums=checksums,
+            connections=connections,
+            min_segment=min_segment,
             remote_time=remote_time,
             progress_interval=progress_interval,
             fail_on_status=fail_on_status,
@@ -213,28 +236,6 @@ class Client:
         if timeouts is not None and timeouts.total is not None:
             raise ValueError(f"timeout={timeout:g} and timeouts.total={timeouts.total:g} say the same thing twice")
         return replace(times, total=timeout)
-
-    def _target(
-        self,
-        file_path: str | os.PathLike[str] | None,
-        sink: object,
-        directory: str | os.PathLike[str] | None,
-        url: str,
-        how: tuple[str, bool | str, bool],
-    ) -> tuple[str | None, Sink | None]:
-        """Return the path to report, and the sink to write to unless that is to be a temporary file."""
-        if (file_path is not None) + (sink is not None) + (directory is not None) > 1:
-            raise ValueError("give one of file_path, sink and directory: each says where the bytes go")
-        if sink is not None:
-            return None, as_sink(sink)
-        if file_path is not None:
-            path = _path("file_path", file_path)
-            exists, resume, durable = how
-            part = PartFile(path, self._destinations, url=url, exists=exists, resume=resume, durable=durable)
-            return path, part
-        if directory is not None:
-            _path("directory", directory)
-        return None, None
 
     # Driving
 
@@ -422,6 +423,21 @@ def _checksums(given: str | None) -> tuple[Checksum, ...]:
 def _temporary(url: URL, directory: str | os.PathLike[str] | None) -> TemporaryFile:
     suffix = _SUFFIX.search(url.last_segment)
     return TemporaryFile(None if directory is None else os.path.abspath(directory), suffix[0] if suffix else "")
+
+
+def _target(
+    file_path: str | os.PathLike[str] | None, sink: object, directory: str | os.PathLike[str] | None
+) -> tuple[str | None, Sink | None]:
+    """Return the path of the file to write, or the sink; neither, for a temporary file."""
+    if (file_path is not None) + (sink is not None) + (directory is not None) > 1:
+        raise ValueError("give one of file_path, sink and directory: each says where the bytes go")
+    if sink is not None:
+        return None, as_sink(sink)
+    if file_path is not None:
+        return _path("file_path", file_path), None
+    if directory is not None:
+        _path("directory", directory)
+    return None, None
 
 
 def _tls_settings(given: TLS | SSLContext | None) -> TLS | SSLContext | None:

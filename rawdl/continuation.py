@@ -36,5 +36,11 @@ class Continuation(Sink):
     def splice_target(self) -> int | None:
         return self._sink.splice_target() if self._framed and not self._overlap.left else None
 
+    def splice_offset(self) -> int | None:
+        return self._sink.splice_offset()
+
+    def room(self) -> int:
+        return self._overlap.left + self._sink.room()
+
     def spliced(self, n: int) -> None:
         self._sink.spliced(n)

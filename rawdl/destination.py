@@ -84,9 +84,15 @@ class Destination:
         if self._exists != "skip" or not os.path.lexists(self._final):
             return None
         try:
-            return os.stat(self._final).st_size
+            status = os.stat(self._final)
         except OSError as exc:
             raise storage_error("cannot look at", self.path, exc) from exc
+        if stat.S_ISDIR(status.st_mode):
+            raise self._is_folder()
+        return status.st_size
+
+    def _is_folder(self) -> StorageError:
+        return StorageError(f"{self.path} is a folder", path=self.path, errno=errno.EISDIR)
 
     def look(self) -> None:
         """Raise for what is there and must not be replaced; the mode of a file that will be is kept."""
@@ -97,7 +103,7 @@ class Destination:
         except FileNotFoundError:
             return
         if stat.S_ISDIR(status.st_mode):
-            raise StorageError(f"{self.path} is a folder", path=self.path, errno=errno.EISDIR)
+            raise self._is_folder()
         if self._exists == "error":
             raise self._taken()
         if self._exists != "overwrite" or stat.S_ISLNK(status.st_mode):

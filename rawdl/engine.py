@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from rawdl.continuation import Continuation
@@ -39,7 +39,7 @@ from rawdl.proto.framing import Framing, UntilClose
 from rawdl.proto.messages import Headers
 from rawdl.proto.pacing import TokenBucket
 from rawdl.proto.progress import Progress, ProgressUpdate
-from rawdl.proto.ranges import OVERLAP
+from rawdl.proto.ranges import OVERLAP, accepts_ranges
 from rawdl.proto.timeouts import Phase
 from rawdl.results import DownloadResult, HeadersReceived, Marks
 from rawdl.sinks import Sink
@@ -47,8 +47,11 @@ from rawdl.task import PAUSABLE, DownloadTask, TaskState
 from rawdl.throttle import Throttle
 
 if TYPE_CHECKING:
+    from rawdl.crew import Crew
     from rawdl.verify import Verification
 
+# For the rest of a redirect's body: as long as a new connection may take.
+_DRAIN_SECONDS: Final = 1.0
 # With one of these in the head, there is a promise to be verified.
 _DIGEST_FIELDS: Final = ("repr-digest", "content-digest", "digest")
 
@@ -60,6 +63,7 @@ class Download:
         "_before",
         "_bucket",
         "_course",
+        "_crew",
         "_fetch",
         "_framing",
         "_headers",
@@ -72,6 +76,7 @@ class Download:
         "_paused",
         "_progress",
         "_resumed_from",
+        "_seamless",
         "_shared",
         "_slot",
         "_task",
@@ -90,11 +95,13 @@ class Download:
         self._marks = Marks(shared.loop.time(), shared.loop.wall_offset())
         self._slot: Slot | None = shared.pool.submit(job.key, lambda: self._go(self._start))
         self._fetch: Fetch | None = None
+        self._crew: Crew | None = None  # if several connections are at it
         self._origin = 0  # where in the file the body of the response begins
         self._framing: Framing | None = None
         self._headers: HeadersReceived | None = None
         self._progress: Progress | None = None
         self._resumed_from = 0
+        self._seamless = False  # what comes next follows what has just come
         self._verification: Verification | None = None  # once there is something to verify
         self._timer: Timer | None = None  # until another try
         self._total_timer: Timer | None = None
@@ -142,6 +149,9 @@ class Download:
             assert found.validator is not None
             self._resumed_from = job.part.position
             self._course.adopt(found.validator, found.total, self._resumed_from)
+            self._measure()
+            if len(job.part.ranges) > 1 or job.part.ranges[0][0]:
+                self._crew = self._new_crew(job.part.ranges)
         self._ask()
 
     def _skip(self, size: int) -> None:
@@ -153,6 +163,7 @@ class Download:
 
     def _ask(self) -> None:
         """Send a request for what is missing, once there is a slot for the origin that has it."""
+        self._course.following = False
         slot, key = self._slot, self._key()
         assert slot is not None
         if slot.held and slot.key == key:
@@ -168,8 +179,13 @@ class Download:
     def _begin(self) -> None:
         self._enter(TaskState.CONNECTING)
         self._marks.renew()
+        if self._crew is not None:
+            assert self._slot is not None
+            self._crew.begin(self._slot)
+            return
         job, base = self._job, self._course.base
-        request = self._course.next_request(overlap=min(OVERLAP, base) if job.part is not None else 0)
+        compares, self._seamless = job.part is not None and not self._seamless, False
+        request = self._course.next_request(overlap=min(OVERLAP, base) if compares else 0)
         self._origin = base
         throttle = Throttle.of(self._shared.loop, self._shared.bucket, self._bucket)
         self._fetch = Fetch(self._shared, self, self._key(), request, job.terms, self._marks, throttle)
@@ -200,9 +216,10 @@ class Download:
         if isinstance(answer, Follow):
             self._marks.redirect_start = self._marks.redirect_start or self._marks.queue_end
             self._marks.redirect_end = loop.now
+            # Read to its end, for the connection's sake, if that takes no longer than a new connection would.
+            self._timer = loop.call_at(loop.now + (_DRAIN_SECONDS if answer.drain else 0), self._tear_off)
             if not answer.drain:
                 self._fetch.cancel()
-                self._soon(self._ask)
             return Sink()
         # A 416 that proves the file to be whole.
         self._fetch.cancel()
@@ -211,10 +228,18 @@ class Download:
         self._soon(self._finish)
         return Sink()
 
+    def _tear_off(self) -> None:
+        """Follow a redirect without having read its body."""
+        if self._fetch is not None:
+            self._fetch.cancel()
+        self._go(self._ask)
+
     def _take(self, answer: Take, head: HeadReceived) -> Sink:
         """Take the body: tell that the head is there, and see to what its bytes are measured against."""
         job, course = self._job, self._course
         if answer.restart:
+            if not job.sink.restartable:
+                raise RangeError("the server sends the whole file, and the sink cannot begin anew")
             self._restart()
         self._origin = answer.origin
         self._framing = head.framing
@@ -228,11 +253,36 @@ class Download:
         if self._over:
             return Sink()
         self._check_room()
-        sink = self._verified(head) if self._is_promised(head) else job.sink
+        sink = self._sink_for(head)
         if answer.length is None:
             return sink
         there = b"" if job.part is None else job.part.read(answer.origin, course.base - answer.origin)
         return Continuation(sink, there, answer.length, framed=head.framing.length is not None)
+
+    def _sink_for(self, head: HeadReceived) -> Sink:
+        """Return what takes the bytes: several connections together, or this one alone."""
+        if self._is_worth_sharing(head):
+            assert self._fetch is not None and self._slot is not None
+            base = self._course.base
+            self._crew = self._new_crew([(0, base)] if base else [])
+            fetch, self._fetch = self._fetch, None
+            if self._is_promised(head):
+                self._verifier().promise(head.header, partial=head.status_code == 206)
+            return self._crew.enlist(fetch, self._slot)
+        return self._verified(head) if self._is_promised(head) else self._job.sink
+
+    def _is_worth_sharing(self, head: HeadReceived) -> bool:
+        job, course = self._job, self._course
+        if job.connections == 1 or job.part is None or course.validator is None or course.total is None:
+            return False
+        if head.framing.length is None or accepts_ranges(head.header) is False or course.lone:
+            return False
+        return course.total - course.base >= 2 * job.min_segment
+
+    def _new_crew(self, there: Iterable[tuple[int, int]]) -> Crew:
+        from rawdl.crew import Crew
+
+        return Crew(self._shared, self, self._job, self._course, self._bucket, there)
 
     def _measure(self) -> ProgressUpdate | None:
         """Measure against what is known of the length; return the event to tell if the counts begin anew."""
@@ -252,17 +302,21 @@ class Download:
     def _check_room(self) -> None:
         """Refuse what is too large before any of it is written, and tell the part of which version it is."""
         job, course = self._job, self._course
-        if course.total is not None and job.terms.limits.body is not None and course.total > job.terms.limits.body:
-            raise TooLarge(
-                f"the file has {course.total} bytes; {job.terms.limits.body} are allowed", limit=job.terms.limits.body
-            )
+        self._check_size(course.total or 0)
         if job.part is not None:
             job.part.describe(course.url.redacted, course.validator, course.total)
+
+    def _check_size(self, size: int) -> None:
+        most = self._job.most
+        if most is not None and size > most:
+            raise TooLarge(f"the body has {size} bytes or more; {most} are allowed", limit=most)
 
     def _is_promised(self, head: HeadReceived) -> bool:
         if self._course.ranged:
             return False
-        return bool(self._job.checksums) or any(name in head.header for name in _DIGEST_FIELDS)
+        if self._job.checksums or self._verification is not None:
+            return True
+        return any(name in head.header for name in _DIGEST_FIELDS) or "digest" in head.header.get("trailer", "").lower()
 
     def _verified(self, head: HeadReceived) -> Sink:
         return self._verifier().sink_for(head.header, base=self._course.base, partial=head.status_code == 206)
@@ -276,36 +330,74 @@ class Download:
 
     def fetch_received(self, received: int) -> None:
         """Count what has arrived, and tell it if that is due."""
-        if self._progress is None or self._course.following:
-            return
-        now = self._shared.loop.now
-        if not self._progress.advance(now, max(self._course.base, self._origin + received)):
-            return
-        if self._task.has_progress_listeners:
+        if not self._course.following:
+            self._check_size(self._origin + received)
+            self._note_progress(max(self._course.base, self._origin + received))
+
+    def _note_progress(self, there: int) -> None:
+        now, part = self._shared.loop.now, self._job.part
+        if part is not None:
+            part.note(now)
+        if self._progress is not None and self._progress.advance(now, there) and self._task.has_progress_listeners:
             self._task.dispatch_progress(self._progress.snapshot(now))
-        if self._job.part is not None and not self._over:
-            self._job.part.note(now)
 
     def fetch_done(self, end: BodyComplete) -> None:
         """Go on after the last byte of a body."""
         self._go(self._follow if self._course.following else lambda: self._body_done(end))
 
     def _follow(self) -> None:
-        assert self._fetch is not None
+        assert self._fetch is not None and self._timer is not None
+        self._timer.cancel()
         self._fetch.release()
         self._ask()
 
     def _body_done(self, end: BodyComplete) -> None:
-        total, there = self._course.total, max(self._course.base, self._origin + end.length)
-        assert self._progress is not None and self._headers is not None
-        if total is not None and there < total:
+        course = self._course
+        total, there = course.total, max(course.base, self._origin + end.length)
+        assert self._progress is not None and self._headers is not None and self._fetch is not None
+        if total is not None and course.base < there < total:
             # A 206 may bring less than was asked for (RFC 9110 15.3.7).
+            course.base = course.best = there
+            self._seamless = True
+            self._fetch.release()
+            self._ask()
+            return
+        if total is not None and there < total:
             message = f"{there} of {total} bytes are there: the response had {end.length}"
             raise IncompleteBody(message, received=end.length, expected=total - self._origin)
-        if self._verification is not None:
-            self._verification.promise(end.trailer, partial=self._headers.status_code == 206)
+        if not self._course.ranged and any(name in end.trailer for name in _DIGEST_FIELDS):
+            self._verifier().promise(end.trailer, partial=self._headers.status_code == 206)
         self._progress.advance(self._shared.loop.now, there)
         self._finish()
+
+    # What a crew tells
+
+    def crew_sends(self) -> None:
+        """The first request of it goes out."""
+        if self._task.state is TaskState.CONNECTING:
+            self._enter(TaskState.WAITING)
+
+    def crew_answered(self, head: HeadReceived) -> None:
+        """It begins to receive, maybe after all of its members had failed."""
+        if self._task.state is not TaskState.WAITING:
+            return
+        self._measure()
+        self._enter(TaskState.RECEIVING)
+        self._note_head(head)
+        if self._job.part is not None and not self._over:
+            self._job.part.describe(self._course.url.redacted, self._course.validator, self._course.total)
+
+    def crew_received(self) -> None:
+        """Tell how far it is, if that is due."""
+        self._note_progress(self._written())
+
+    def crew_done(self) -> None:
+        """Go on after the last byte."""
+        self._go(self._finish)
+
+    def crew_failed(self, error: DownloadError) -> None:
+        """All of its members have failed."""
+        self.fetch_failed(error)
 
     # Another try
 
@@ -325,26 +417,33 @@ class Download:
         if self._fetch is not None:
             self._fetch.cancel()
         if course.following:
-            self._soon(self._ask)  # all that broke is the body of a redirect, which nobody wants
-            return True
-        if course.begins_anew_after(error):
-            delay: float | None = 0.0
-        else:
-            written = self._written()
-            delay = course.failed(error, written, int.from_bytes(os.urandom(4), "big") / 2**32)
-            if delay is not None and (course.validator is not None or not written):
-                course.base = written
-                self._wait(delay)
-                return True
-        if delay is None or not sink.restartable:
+            return True  # all that broke is the body of a redirect, which nobody wants: see _tear_off
+        written = self._written()
+        continues = course.validator is not None or not written
+        if not continues and not sink.restartable:
             return False
-        self._restart()
-        course.restart()
+        if course.begins_anew_after(error, crew=self._crew is not None):
+            delay, continues = 0.0, False
+        else:
+            tried = course.failed(error, written, int.from_bytes(os.urandom(4), "big") / 2**32)
+            if tried is None:
+                return False
+            delay = tried
+        if continues:
+            course.base = written  # with a crew that is no offset, and not used as one
+        elif sink.restartable:
+            self._restart()
+            course.restart()
+        else:
+            return False
         self._wait(delay)
         return True
 
     def _restart(self) -> None:
         """Forget what was written."""
+        if self._crew is not None:
+            self._crew = None
+            self._course.lone = True  # what came over several connections did not fit together
         self._job.sink.restart()
         self._resumed_from = 0
         self._verification = None
@@ -363,6 +462,7 @@ class Download:
     def _finish(self) -> None:
         """Everything has arrived: tell so, verify it, and make it visible."""
         assert self._progress is not None
+        self._progress.advance(self._shared.loop.now, self._progress.written if self._crew is None else self._written())
         self._task.enter(TaskState.FINISHING)
         last = self._progress.finish(self._shared.loop.now, self._progress.written)
         if self._task.has_progress_listeners:
@@ -431,6 +531,8 @@ class Download:
         self._over = True
         if self._fetch is not None:
             self._fetch.cancel() if error is not None else self._fetch.release()
+        if self._crew is not None:
+            self._crew.cancel()
         for timer in (self._timer, self._total_timer):
             if timer is not None:
                 timer.cancel()
@@ -448,9 +550,9 @@ class Download:
         if part is None:
             self._job.sink.discard()
         elif isinstance(error, RangeError):
-            part.close()  # it was to be continued, so nothing of it is lost
+            error.part = part.keep() if part.is_described else part.close()  # nothing of it is lost
         elif self._keeps(error):
-            part.keep()
+            error.part = part.keep()
         else:
             part.discard()
 
@@ -459,7 +561,7 @@ class Download:
             return False
         if isinstance(error, StorageError) and error.errno == errno.EIO:
             return False  # who knows what is in it
-        return self._job.resume is True or not isinstance(error, Aborted)
+        return self._job.resume is True or self._task.keeping or not isinstance(error, Aborted)
 
     def _result(self) -> DownloadResult:
         assert self._headers is not None and self._progress is not None
@@ -508,8 +610,9 @@ class Download:
         if self._total_timer is not None:
             self._left = self._total_timer.when - self._shared.loop.time()
             self._total_timer.cancel()
-        if self._fetch is not None:
-            self._fetch.pause()
+        for part in (self._fetch, self._crew):
+            if part is not None:
+                part.pause()
 
     def resume(self) -> None:
         """Go on where the pause began."""
@@ -521,8 +624,9 @@ class Download:
         self._shared.paused.discard(self._task)
         if self._total_timer is not None:
             self._total_timer = loop.call_at(loop.time() + self._left, self._total_expired)
-        if self._fetch is not None:
-            self._fetch.resume()
+        for part in (self._fetch, self._crew):
+            if part is not None:
+                part.resume()
         held, self._held = self._held, None
         if held is not None:
             self._soon(held)

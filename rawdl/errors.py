@@ -1,6 +1,6 @@
 """Everything that can go wrong with a download, as one tree.
 
-    DownloadError                 .err_msg .err_code .reason .url .attempts
+    DownloadError                 .err_msg .err_code .reason .url .attempts .part
     ├── InvalidURL (ValueError)       what was given is no usable http(s) URL
     ├── Aborted                       somebody called abort(), or closed the client
     ├── Timeout (TimeoutError)        .phase: which limit fired
@@ -30,12 +30,15 @@ class DownloadError(Exception):
     """The root: catch this to catch every way in which a download can fail.
 
     ``err_code`` is the number that mini programs give to this kind of failure; ``to_dict()`` calls it ``errno``.
+    ``attempts`` are the errors of the tries before.  ``part`` is the file that was kept, if one was, because a later
+    download of the same URL to the same path can go on from there.
     """
 
     reason = "interrupted"
     err_code = 602001
     url: str | None = None
     attempts: tuple[DownloadError, ...] = ()
+    part: str | None = None
 
     def __init__(self, message: str, *, url: str | None = None) -> None:
         super().__init__(message)

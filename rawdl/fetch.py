@@ -81,7 +81,6 @@ class Fetch:
         "_lanes",
         "_marks",
         "_over",
-        "_owner",
         "_paused",
         "_request",
         "_shared",
@@ -89,6 +88,7 @@ class Fetch:
         "_terms",
         "_throttle",
         "framing",
+        "owner",
     )
 
     def __init__(
@@ -102,7 +102,7 @@ class Fetch:
         throttle: Throttle | None,
     ) -> None:
         self._shared = shared
-        self._owner = owner
+        self.owner = owner
         self._key = key
         self._request = request
         self._terms = terms
@@ -177,7 +177,7 @@ class Fetch:
         assert self._connection is not None
         self._connection.exchanges += 1
         self._exchange = Exchange(self._request, limits=self._terms.limits, writer=self._shared.writer)
-        self._owner.fetch_sends()
+        self.owner.fetch_sends()
         marks, now = self._marks, self._shared.loop.now
         marks.peer = self._connection.address[1][:2]
         marks.request_start = now
@@ -265,7 +265,7 @@ class Fetch:
         self._connection.abort()
         self._connection = self._exchange = None
         marks.reused = False
-        self._owner.fetch_returns()
+        self.owner.fetch_returns()
         return self._connect
 
     def _take_events(self) -> Step | None:
@@ -288,7 +288,7 @@ class Fetch:
             if pieces and not self._over:
                 assert self._lanes is not None
                 self._lanes.write(pieces)
-        if self._over or self._owner.stopping:
+        if self._over or self.owner.stopping:
             return None
         if end is not None:
             self._finish(end)
@@ -297,7 +297,7 @@ class Fetch:
             return self._receive_head
         self._alarm.advance(exchange.received)
         if pieces:
-            self._owner.fetch_received(exchange.received)
+            self.owner.fetch_received(exchange.received)
         return self._receive_body
 
     def _answered(self, head: HeadReceived) -> None:
@@ -306,7 +306,7 @@ class Fetch:
         assert connection is not None and exchange is not None
         self._alarm.leave()
         self.framing = head.framing
-        sink = self._owner.fetch_answered(head)
+        sink = self.owner.fetch_answered(head)
         if self._over:
             return
         self._alarm.body_begins()
@@ -329,10 +329,10 @@ class Fetch:
                 return self._take_events()
             if exchange.body_window():
                 self._alarm.advance(exchange.received)
-                self._owner.fetch_received(exchange.received)
+                self.owner.fetch_received(exchange.received)
             elif (following := self._take_events()) != self._receive_body:
                 return following
-            if self._over or self._paused or self._owner.stopping or (n < enough and not connection.pending()):
+            if self._over or self._paused or self.owner.stopping or (n < enough and not connection.pending()):
                 return None
         if connection.pending():
             self._shared.loop.call_soon(self._advance)  # no readiness will be reported for what is decrypted already
@@ -367,7 +367,7 @@ class Fetch:
         """Tell the owner, who says by `release` or `cancel` what becomes of the connection."""
         self._marks.response_end = self._shared.loop.now
         self._stop()
-        self._owner.fetch_done(end)
+        self.owner.fetch_done(end)
         if self._connection is not None:
             self._connection.rest()
 
@@ -401,7 +401,7 @@ class Fetch:
     def _fail(self, error: DownloadError) -> None:
         if not self._over:
             self.cancel()
-            self._owner.fetch_failed(error)
+            self.owner.fetch_failed(error)
 
     def cancel(self) -> None:
         """Close everything at once, and tell nobody.  Any number of times."""

@@ -62,7 +62,11 @@ class Shared:
 
 
 class Job(NamedTuple):
-    """What one download is to do.  ``part`` is its sink, or None; ``total`` is its time limit in seconds."""
+    """What one download is to do.
+
+    ``part`` is its sink, or None.  ``total`` is its time limit in seconds, and ``most`` the bytes that its body may
+    have: not a matter of each exchange, whose body may be that of a redirect.
+    """
 
     request: Request
     header: Mapping[str, str | None] | None
@@ -71,12 +75,15 @@ class Job(NamedTuple):
     part: PartFile | None
     file_path: str | None
     total: float | None
+    most: int | None
     terms: Terms
     rate_limit: float | None
     retry: Retry
     redirects: Redirects
     resume: bool | str
     checksums: tuple[Checksum, ...]
+    connections: int
+    min_segment: int
     remote_time: bool
     progress_interval: float
     fail_on_status: bool

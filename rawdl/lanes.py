@@ -41,6 +41,7 @@ class Lanes:
 
         Return the bytes read, no more than ``most``; None: the connection is dry, 0: its end.
         """
+        most = min(most, self._sink.room())
         window = min(self._exchange.body_window(), most)
         if self._splicing and window >= _WORTH_SPLICING and self._sink.splice_target() is not None:
             n = self._splice(window)
@@ -96,7 +97,7 @@ class Lanes:
 
     def _empty(self, pipe: Pipe, target: int, count: int) -> int:
         try:
-            n = pipe.drain(target, count)
+            n = pipe.drain(target, count, self._sink.splice_offset())
         except OSError as exc:
             if exc.errno not in _REFUSED:
                 raise self._sink.failed(exc) from exc
@@ -156,9 +157,9 @@ class Pipe:
         except BlockingIOError:
             return None
 
-    def drain(self, target: int, count: int) -> int:
-        """Write up to ``count`` of the bytes taken to a file, at its position."""
-        return os.splice(self._out, target, count, flags=os.SPLICE_F_MOVE)
+    def drain(self, target: int, count: int, offset: int | None) -> int:
+        """Write up to ``count`` of the bytes taken to a file, at ``offset`` or else its position."""
+        return os.splice(self._out, target, count, offset_dst=offset, flags=os.SPLICE_F_MOVE)
 
     def rescue(self, count: int) -> bytes:
         """Read back bytes that were taken and whose target refuses to be spliced to."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +22,7 @@ from rawdl.errors import RangeError, StorageError
 from rawdl.sinks import Sink, close, storage_error, write_all, write_pieces
 
 if TYPE_CHECKING:
-    from rawdl.journal import Journal, Owner, Record
+    from rawdl.journal import Journal, Owner, Ranges, Record
 
 _OPEN: Final = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 # A journal costs some 200 µs: once a second that is nothing, and above 16 MB/s there is more than a second to be lost.
@@ -29,6 +30,7 @@ _CHECKPOINT_SECONDS: Final = 1.0
 _CHECKPOINT_BYTES: Final = 16 << 20
 # After a power cut only what was synced is believed; the kernel lets a written page wait for 30 s anyway.
 _SYNC_SECONDS: Final = 30.0
+_ODD_NAME: Final = 60  # characters, of up to four bytes each
 _ROOM: Final = 65536  # bytes: a block, of whatever file system
 
 
@@ -44,6 +46,7 @@ class PartFile(Sink):
 
     __slots__ = (
         "_committed",
+        "_coverage",
         "_date",
         "_durable",
         "_fd",
@@ -54,6 +57,7 @@ class PartFile(Sink):
         "_resume",
         "_saved",
         "_saved_at",
+        "_segmented",
         "_synced",
         "_synced_at",
         "_url",
@@ -61,6 +65,7 @@ class PartFile(Sink):
         "destination",
         "found",
         "position",
+        "ranges",
     )
 
     def __init__(
@@ -72,22 +77,27 @@ class PartFile(Sink):
         exists: str = "overwrite",
         resume: bool | str = "auto",
         durable: bool = False,
+        segmented: bool = False,
     ) -> None:
         self.destination = Destination(path, destinations, exists)
         self._part = self.destination.part
         self._url = url
         self._resume = resume
         self._durable = durable
+        self._segmented = segmented
         self._fd = -1
         self._identity: tuple[int, int] | None = None  # of the part, once there is one of ours
         self._journal: Journal | None = None  # once there was reason to look at it
         self._owner: Owner | None = None
-        self._saved = self._synced = 0  # how many bytes the journal tells of
+        self._saved = 0  # how many bytes the journal tells of
+        self._synced: Ranges = ()  # what is on the disk for certain
+        self._coverage: Callable[[], Iterable[tuple[int, int]]] | None = None  # if bytes do not come in order
         self._saved_at = self._synced_at = 0.0
         self._version: tuple[str, tuple[str, str], int | None] | None = None  # its URL, validator and length
         self._date: int | None = None
         self._committed = False
         self.found: Record | None = None
+        self.ranges: Ranges = ()  # of the part that was found
         self.position = 0
 
     @property
@@ -114,7 +124,9 @@ class PartFile(Sink):
     def _create(self) -> None:
         self._lock(os.open(self._part, _OPEN | os.O_CREAT | os.O_EXCL, 0o600))
         self._identity = identity_of(os.fstat(self._fd))
-        self.position = self._saved = self._synced = 0
+        self.position = self._saved = 0
+        self._synced = self.ranges = ()
+        self._coverage = None
         self.found = None
 
     def _lock(self, fd: int) -> None:
@@ -127,22 +139,33 @@ class PartFile(Sink):
         try:
             self._check_regular(os.lstat(self._part))  # to open a device may already do something
         except FileNotFoundError:
+            self._sweep()
             return False
         self._lock(os.open(self._part, _OPEN))
         status = os.fstat(self._fd)
         self._check_regular(status)
         record = self._look()
         self._identity = identity_of(status)  # from here on it is ours to remove
-        self.position = self._continuable(record)
-        if not self.position:
+        self.ranges = self._continuable(record)
+        if not self.ranges:
             self._remove_part()
             return False
+        assert record is not None and record.validator is not None
         self.found = record
-        os.ftruncate(self._fd, self.position)
+        self._version = record.final_url, record.validator, record.total
+        self.position = self._saved = sum(stop - start for start, stop in self.ranges)
+        os.ftruncate(self._fd, self.ranges[-1][1])
         os.lseek(self._fd, self.position, os.SEEK_SET)
         self._sync()  # or learn that some of it never reached the disk
-        self._saved = self.position
         return True
+
+    def _sweep(self) -> None:
+        """Remove a journal whose part is gone: it would be taken for that of the next one."""
+        # A journal has another name only where this would be too long; to look at a name costs less than to import it.
+        if len(os.path.basename(self._part)) > _ODD_NAME or os.path.lexists(f"{self._part}.json"):
+            from rawdl.journal import Journal
+
+            Journal(self._part).remove()
 
     def _check_regular(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
@@ -158,27 +181,31 @@ class PartFile(Sink):
             raise StorageError(f"{self._part} is in use by process {record.owner.pid}", path=self._part)
         return record
 
-    def _continuable(self, record: Record | None) -> int:
-        """Return how many of the bytes in the part are proved to be the beginning of the file, or raise RangeError."""
+    def _continuable(self, record: Record | None) -> Ranges:
+        """Return which bytes in the part are proved to be those of the file, or raise RangeError.
+
+        Without segments only the first of them can be continued.
+        """
         from rawdl.journal import believed, key_of
 
         if self._resume is False:
-            return 0
-        if record is None or record.validator is None:
+            return ()
+        if record is None or not _is_strong(record.validator):
             return self._refuse("there is no record of what it is of")
         if record.url_key != key_of(self._url):
             return self._refuse(f"it is of another URL, {record.url}")
         ranges = believed(record)
-        prefix = ranges[0][1] if ranges and ranges[0][0] == 0 else 0
-        size = os.fstat(self._fd).st_size
-        if size < prefix:
-            return self._refuse(f"it has {size} bytes, and {prefix} are recorded")
-        return prefix
+        if not self._segmented or record.total is None:
+            ranges = ranges[:1] if ranges and ranges[0][0] == 0 else ()
+        size, end = os.fstat(self._fd).st_size, ranges[-1][1] if ranges else 0
+        if size < end:
+            return self._refuse(f"it has {size} bytes, and {end} are recorded")
+        return ranges
 
-    def _refuse(self, why: str) -> int:
+    def _refuse(self, why: str) -> Ranges:
         if self._resume is True:
             raise RangeError(f"{self._part} cannot be continued: {why}")
-        return 0
+        return ()
 
     # Writing it
 
@@ -189,6 +216,19 @@ class PartFile(Sink):
     def write_pieces(self, pieces: list[memoryview]) -> None:
         write_pieces(self._fd, pieces, self._part)
         self.position += sum(map(len, pieces))
+
+    def write_at(self, offset: int, data: memoryview) -> None:
+        """Write somewhere in the part; what is there then is told by what `share` was given."""
+        try:
+            while len(data):
+                n = os.pwrite(self._fd, data, offset)
+                data, offset = data[n:], offset + n
+        except OSError as exc:
+            raise self.failed(exc) from exc
+
+    def share(self, coverage: Callable[[], Iterable[tuple[int, int]]]) -> None:
+        """Let several write at once: ``coverage`` tells which bytes are there, and ``position`` how many."""
+        self._coverage = coverage
 
     def splice_target(self) -> int | None:
         return self._fd
@@ -263,8 +303,10 @@ class PartFile(Sink):
             raise StorageError(f"{self._part} was taken over by somebody else", path=self._part)
         self._journal = self._journal or Journal(self._part)
         self._owner = self._owner or Owner.current()
+        done = ((0, self.position),) if self._coverage is None else tuple(self._coverage())
         if sync:
             self._sync()
+            self._synced = done
         final_url, validator, total = self._version
         record = Record(
             version=VERSION,
@@ -273,8 +315,8 @@ class PartFile(Sink):
             final_url=_shown(final_url),
             validator=validator,
             total=total,
-            done=((0, self.position),),
-            synced=((0, self._synced),) if self._synced else (),
+            done=done,
+            synced=self._synced,
             coding="",
             owner=self._owner.released() if released else self._owner,
         )
@@ -286,7 +328,6 @@ class PartFile(Sink):
             getattr(os, "fdatasync", os.fsync)(self._fd)
         except OSError as exc:
             raise storage_error("cannot write", self._part, exc) from exc
-        self._synced = self.position
 
     # The end of it
 
@@ -328,35 +369,50 @@ class PartFile(Sink):
     def revoke(self) -> None:
         self.destination.remove(self._identity)
 
-    def keep(self) -> None:
-        """Close the part and leave it, with its journal, for a later download to continue."""
+    def keep(self) -> str | None:
+        """Close the part and leave it, with its journal, for a later download to continue; return its name.
+
+        If there is nothing to continue it is removed.
+        """
         if self._committed or self._version is None or not self.position:
             self.discard()
-            return
+            return None
         try:
             self._save(sync=self._fd >= 0, released=True)
         except StorageError:
-            with suppress(OSError):
-                self._make_room()
-                if self.position:
-                    self._save(sync=False, released=True)
-        self.close()
+            if not self._keep_on_full_disk():
+                self.discard()
+                return None
+        return self.close()
 
-    def _make_room(self) -> None:
-        """Give some of the part up for its journal: the disk is full.  Raises OSError."""
-        self.position = max(0, self.position - _ROOM)
-        self._synced = min(self._synced, self.position)
-        os.ftruncate(self._fd, self.position)
+    def _keep_on_full_disk(self) -> bool:
+        """Give some of the part up for its journal; return whether that did."""
+        if self._coverage is not None or self._fd < 0 or self.position <= _ROOM:
+            return False
+        self.position -= _ROOM
+        self._synced = ()
+        try:
+            os.ftruncate(self._fd, self.position)
+            self._save(sync=False, released=True)
+        except OSError:
+            return False
+        return True
 
     def discard(self) -> None:
         if not self._committed:
             self._remove_part()
         self.destination.release()
 
-    def close(self) -> None:
-        """Let go of the part without touching it."""
+    @property
+    def is_described(self) -> bool:
+        """Whether a journal could tell of which version the part is."""
+        return self._version is not None
+
+    def close(self) -> str | None:
+        """Let go of the part without touching it; return its name, if there is one of ours."""
         self._close_fd()
         self.destination.release()
+        return None if self._identity is None else self._part
 
     def _close_fd(self) -> None:
         if self._fd >= 0:
@@ -368,10 +424,20 @@ class PartFile(Sink):
         self._close_fd()
         if self._identity is None:
             return
+        if self._journal is not None:
+            self._journal.remove()  # first: it must not be found beside another part
         remove_own(self._part, self._identity)
         self._identity = None
-        if self._journal is not None:
-            self._journal.remove()
+
+
+def _is_strong(validator: tuple[str, str] | None) -> bool:
+    from rawdl.proto.ranges import Validator
+
+    try:
+        Validator.from_list(validator)
+    except ValueError:
+        return False
+    return True
 
 
 def _lock(fd: int) -> bool:

@@ -34,11 +34,15 @@ class Key(NamedTuple):
 
 
 class Slot:
-    """A place in the queue, and then the right to one connection; ``granted`` is called when it becomes that."""
+    """A place in the queue, and then the right to one connection; ``granted`` is called when it becomes that.
 
-    __slots__ = ("granted", "held", "key", "number")
+    An ``extra`` one is for one more connection of a task that has one.
+    """
 
-    def __init__(self, key: Key, number: int, granted: Callable[[], None]) -> None:
+    __slots__ = ("extra", "granted", "held", "key", "number")
+
+    def __init__(self, key: Key, number: int, granted: Callable[[], None], *, extra: bool = False) -> None:
+        self.extra = extra
         self.key = key
         self.number = number
         self.granted: Callable[[], None] | None = granted
@@ -48,11 +52,12 @@ class Slot:
 class _Host:
     """One key's queue, slots and idle connections; it goes when all three are empty."""
 
-    __slots__ = ("held", "idle", "offered", "waiting")
+    __slots__ = ("extras", "held", "idle", "offered", "waiting")
 
     def __init__(self) -> None:
         self.offered = 0  # the number under which it is among the eligible
         self.waiting: deque[Slot] = deque()
+        self.extras: deque[Slot] = deque()
         self.held = 0
         self.idle: list[tuple[float, Connection]] = []  # until when, and which
 
@@ -85,6 +90,26 @@ class Pool:
             self._offer(key, host)
         return slot
 
+    def submit_extra(self, key: Key, granted: Callable[[], None]) -> Slot:
+        """Ask for one more connection, behind every task that could begin; ``granted`` is called in a later turn."""
+        self._numbers += 1
+        slot = Slot(key, self._numbers, granted, extra=True)
+        self._host(key).extras.append(slot)
+        self._loop.call_soon(lambda: self._grant_extras(key))
+        return slot
+
+    def _grant_extras(self, key: Key) -> None:
+        host = self._hosts.get(key)
+        while host is not None and host.extras and host.held < self._max_per_host:
+            if host.waiting and self._held < self._max_concurrent:
+                return
+            slot = host.extras.popleft()
+            granted, slot.granted = slot.granted, None
+            if granted is not None:
+                slot.held = True
+                host.held += 1
+                granted()
+
     def rejoin(self, slot: Slot, key: Key, granted: Callable[[], None]) -> None:
         """Give a slot back and stand in line again, for another origin perhaps, in the place that its number has.
 
@@ -105,8 +130,10 @@ class Pool:
             return  # it was in no line
         if slot.held:
             slot.held = False
-            self._held -= 1
+            self._held -= not slot.extra
             host.held -= 1
+            if host.extras:
+                self._loop.call_soon(lambda: self._grant_extras(slot.key))
         self._offer(slot.key, host)
         self._schedule()
 
@@ -126,7 +153,7 @@ class Pool:
                 host.offered = number
                 heapq.heappush(self._eligible, (number, key))
             self._schedule()
-        elif not (host.waiting or host.held or host.idle):
+        elif not (host.waiting or host.extras or host.held or host.idle):
             self._hosts.pop(key, None)
 
     def _schedule(self) -> None:
@@ -184,6 +211,9 @@ class Pool:
         host.idle = [idle for idle in host.idle if idle[1] is not connection]
         self._idle -= 1
         connection.close()
+        if not self._idle and self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
         self._offer(key, host)
 
     def _close_oldest(self) -> None:

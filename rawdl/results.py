@@ -151,8 +151,8 @@ class DownloadResult:
         return profile_of(self.marks)
 
     def raise_for_status(self) -> DownloadResult:
-        """Raise StatusError for a 4xx or 5xx; else return this."""
-        if self.status_code >= 400:
+        """Raise StatusError for a 4xx or 5xx, unless it is a 416 that proves the file whole; else return this."""
+        if self.status_code >= 400 and not (self.status_code == 416 and self.resumed_from):
             raise status_error(self.status_code, self.url)
         return self
 

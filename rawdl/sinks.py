@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -49,6 +50,14 @@ class Sink:
     def splice_target(self) -> int | None:
         """Return the descriptor of a regular file that the kernel may write to by itself, at its position; or None."""
         return None
+
+    def splice_offset(self) -> int | None:
+        """Return where in that file it shall write; None: at the file's position."""
+        return None
+
+    def room(self) -> int:
+        """Return how many bytes may be written at most; more are dropped."""
+        return sys.maxsize
 
     def spliced(self, n: int) -> None:
         """Take note that the kernel has written ``n`` bytes."""

@@ -101,6 +101,7 @@ class DownloadTask:
         "_told",
         "_unclaimed",
         "_waiters",
+        "keeping",
         "url",
     )
 
@@ -126,6 +127,7 @@ class DownloadTask:
         self._done = False
         self._told = False  # its callbacks have been called, too
         self._aborting = False
+        self.keeping = False  # whether an abort leaves the part
         self._result: DownloadResult | None = None
         self._error: DownloadError | None = None
         # Whoever pops it decides the outcome.  list.pop is one step even to another thread or a signal handler,
@@ -183,12 +185,14 @@ class DownloadTask:
         if self._engine is not None:
             self._driver.hand(self._engine.resume)
 
-    def abort(self) -> None:
+    def abort(self, *, keep: bool = False) -> None:
         """Stop, and close the socket at once.  From any thread or signal handler, in any state, any number of times.
 
-        The task then ends with `Aborted`; after it has ended this does nothing.
+        The task then ends with `Aborted`; after it has ended this does nothing.  What has come of the file is removed,
+        unless the task was made with ``resume=True``; ``keep`` leaves it as after a failure.
         """
         if self.claim():
+            self.keeping = keep
             self._aborting = True
             if self._engine is not None:
                 self._driver.hand(self._engine.abort)

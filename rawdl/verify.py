@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rawdl.proto.checksums import Checksum, mismatch, promised_by
+from rawdl.proto.checksums import TRUSTED, Checksum, mismatch, promised_by
 from rawdl.sinks import HashingTee, Sink
 
 if TYPE_CHECKING:
@@ -36,8 +36,10 @@ class Verification:
     def sink_for(self, header: Headers, *, base: int, partial: bool) -> Sink:
         """Return the sink for a response that begins, or goes on, after ``base`` bytes of the file."""
         self._expect(promised_by(header, partial=partial))
-        if not base and self._expected:
-            self._tee = HashingTee(self._sink, {checksum.name for checksum in self._expected})
+        if not base:
+            # What a trailer will promise, if it has been announced, is one of those that are believed.
+            names = {checksum.name for checksum in self._expected} or TRUSTED
+            self._tee = HashingTee(self._sink, names)
         return self._tee or self._sink
 
     def promise(self, trailer: Headers, *, partial: bool) -> None:

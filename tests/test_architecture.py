@@ -36,7 +36,7 @@ LAYERS: dict[str, set[str]] = {
     "sinks": {"errors"},
     "destination": {"errors", "sinks"},
     "journal": {"errors", "sinks"},
-    "partfile": {"errors", "sinks", "destination", "journal"},
+    "partfile": {"errors", "sinks", "destination", "journal", "proto."},
     "continuation": {"errors", "sinks", "proto."},
     "verify": {"sinks", "partfile", "proto."},
     "driver": {"loop"},
@@ -45,9 +45,11 @@ LAYERS: dict[str, set[str]] = {
     "throttle": {"loop", "proto."},
     "lanes": {"loop", "connection", "sinks", "proto."},
     "job": {"loop", "connection", "lanes", "pool", "sinks", "partfile", "task", "proto."},
-    "fetch": {"errors", "loop", "alarm", "throttle", "connection", "lanes", "pool", "job", "results", "sinks"} | {"proto."},
-    "engine": {"errors", "loop", "throttle", "pool", "job", "fetch", "sinks", "continuation", "verify", "results"}
-    | {"task", "proto."},
+    "fetch": {"errors", "loop", "alarm", "throttle", "connection", "lanes", "pool", "job", "results", "sinks"}
+    | {"proto."},
+    "crew": {"errors", "throttle", "pool", "job", "fetch", "partfile", "sinks", "continuation", "results", "proto."},
+    "engine": {"errors", "loop", "throttle", "pool", "job", "fetch", "crew", "sinks", "continuation"}
+    | {"verify", "results", "task", "proto."},
     "refusal": {"errors", "job", "task", "proto."},
     "aio": {"errors", "driver", "results", "task"},
     "client": {"errors", "loop", "resolver", "connection", "tls", "pool", "sinks", "destination", "partfile", "results"}

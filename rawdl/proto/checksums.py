@@ -19,6 +19,7 @@ __all__ = ["Checksum", "mismatch", "promised_by"]
 
 # The fields' spelling, to hashlib's and the length in bytes (RFC 9530 5).
 _TRUSTED = {"sha-256": ("sha256", 32), "sha-512": ("sha512", 64)}
+TRUSTED = frozenset(name for name, _ in _TRUSTED.values())
 
 
 class Checksum(NamedTuple):

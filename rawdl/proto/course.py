@@ -68,6 +68,7 @@ class Course:
         "base",
         "best",
         "following",
+        "lone",
         "ranged",
         "total",
         "validator",
@@ -92,6 +93,7 @@ class Course:
         self._retry_after: float | None = None  # seconds, as the last response has it
         self.asked: Asked | None = None
         self.following = False  # the last answer was a redirect
+        self.lone = False  # several connections did not do
         # The caller asks for a part by himself, so that nothing here is about the whole.
         self.ranged = header is not None and any(n.lower() == "range" and v is not None for n, v in header.items())
         self.base = 0
@@ -129,14 +131,20 @@ class Course:
         self.asked, self.following, self._retry_after = None, False, None
         if self._chain is None and not self.base:
             return self._request
-        header = dict(self._header or {}) if self._chain is None else dict(self._chain.header)
-        if self.base:
-            assert self.validator is not None
-            self.asked = Asked(self.base, None, self.total, self.validator, overlap)
-            # The caller's conditions are about the whole; with a range goes If-Range, and nothing else.
-            header = {name: value for name, value in header.items() if not name.lower().startswith("if-")}
-            header |= self.asked.fields()
-        return Request("GET", self.url, header)
+        if not self.base:
+            return Request("GET", self.url, self._fields())
+        assert self.validator is not None
+        self.asked = Asked(self.base, None, self.total, self.validator, overlap)
+        return self.request_for(self.asked)
+
+    def request_for(self, asked: Asked) -> Request:
+        """Return the request for a range."""
+        # The caller's conditions are about the whole; with a range goes If-Range, and nothing else.
+        header = {name: value for name, value in self._fields().items() if not name.lower().startswith("if-")}
+        return Request("GET", self.url, header | asked.fields())
+
+    def _fields(self) -> dict[str, str | None]:
+        return dict((self._header or {}) if self._chain is None else self._chain.header)
 
     # Answers
 
@@ -213,9 +221,9 @@ class Course:
         self.best = max(self.best, written)
         return delay
 
-    def begins_anew_after(self, error: DownloadError) -> bool:
+    def begins_anew_after(self, error: DownloadError, *, crew: bool) -> bool:
         """Say whether, since what is there cannot be continued, the whole is to be asked for: at no attempt's cost."""
-        return isinstance(error, RangeError) and self.asked is not None and self._resume is not True
+        return isinstance(error, RangeError) and (crew or self.asked is not None) and self._resume is not True
 
     def _tries(self) -> Attempts:
         if self._attempts is None:

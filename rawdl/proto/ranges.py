@@ -190,6 +190,8 @@ def _judge_partial(asked: Asked, head: HeadReceived) -> Append | Restart:
     part = Append(found.first, found.last, found.total)
     if head.framing.length not in (None, part.length):
         return Restart(f"the 206 has {head.framing.length} bytes, and a Content-Range of {part.length}")
+    if asked.validator.kind == "etag" and "etag" not in header:
+        return Restart("the 206 has no ETag, and the 200 had one (RFC 9110 15.3.7)")
     return part
 
 

@@ -42,7 +42,8 @@ def head(status_code: int, *fields: tuple[str, str], framing: Framing | None = N
 
 
 def partial(content_range: str, *fields: tuple[str, str], framing: Framing | None = None) -> HeadReceived:
-    return head(206, ("Content-Range", content_range), *fields, framing=framing)
+    repeated = () if any(name.lower() == "etag" for name, _ in fields) else (("ETag", TAG.value),)
+    return head(206, ("Content-Range", content_range), *repeated, *fields, framing=framing)
 
 
 # Validators
