@@ -178,6 +178,8 @@ class Client:
             part = None
             if any(name.lower() == "range" for name, _ in request.fields):
                 resume = False  # the caller asks for a part by himself
+                if checksums:
+                    raise ValueError("checksum is of the whole file, and the Range in header asks for a part")
             if path is not None:
                 target = part = PartFile(
                     path,
@@ -262,6 +264,15 @@ class Client:
         """Return a descriptor to wait on: readable whenever a step has something to do."""
         self._check_open()
         return self._driver.expose()
+
+    def wakeup_fileno(self) -> int:
+        """Return a descriptor for `signal.set_wakeup_fd`, so that a signal ends a wait, however late it comes.
+
+        Python runs signal handlers between two instructions of its own: one that comes just before the loop waits would
+        otherwise be handled when that wait is over.
+        """
+        self._check_open()
+        return self._loop.wakeup_fileno()
 
     def next_deadline(self) -> float | None:
         """Return when a step has something to do even if nothing is readable, in the client's clock; None: never."""

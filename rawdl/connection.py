@@ -68,18 +68,25 @@ class Connection:
 
     def watch(self, events: int, callback: Callable[[int], None]) -> None:
         """Call back whenever one of ``events`` is ready."""
+        self._awaited = 0
         self.loop.redirect(self.fd, callback)
-        self.loop.modify(self.fd, events)
+        self._wait_for(events)
+
+    def _wait_for(self, events: int) -> int:
+        try:
+            return self.loop.modify(self.fd, events)
+        except OSError as exc:  # the kernel has no room for one more watch
+            raise self.lost(exc) from exc
 
     def rest(self) -> None:
         """Wait for nothing: the kernel's window closes in time, and the peer stalls."""
-        self._awaited = self._awaited or self.loop.modify(self.fd, 0)
+        self._awaited = self._awaited or self._wait_for(0)
 
     def go_on(self) -> None:
         """End a `rest`."""
         if self._awaited:
-            self.loop.modify(self.fd, self._awaited)
-            self._awaited = 0
+            awaited, self._awaited = self._awaited, 0
+            self._wait_for(awaited)
 
     def recv_into(self, buffer: memoryview) -> int | None:
         """Read what is there, up to the buffer's size; 0 is the end of the stream."""

@@ -73,11 +73,13 @@ class Crew:
         self.part = job.part
         done = Coverage(there)
         self.plan = Plan(course.total, done, job.min_segment)
-        # Where new bytes follow those of an earlier download: there the two are compared.
-        self.seams = {start for start, _ in done.missing(course.total) if start}
+        # Where new bytes follow those of an earlier download the two are compared: so many of them can be.
+        self.seams = {stop: min(OVERLAP, stop - start) for start, stop in done}
         self._size = job.connections
         self._members: list[Member] = []
         self._spare: Slot | None = None  # the task's own, while no member uses it
+        self._marks: Marks | None = None  # the task's own, for the first member
+        self._active = False
         self._alone = False  # the server refuses ranges
         self.paused = False
         self.part.share(self.plan.coverage)
@@ -86,35 +88,36 @@ class Crew:
         return f"<Crew {len(self._members)} of {self._size}, {self.plan!r}>"
 
     def enlist(self, fetch: Fetch, slot: Slot) -> Sink:
-        """Make the first member of a fetch whose response goes on to the end of the file."""
+        """Make the first member of a fetch whose response goes on to the end of the file, from the first gap on."""
         segment = self.plan.take()
-        assert segment is not None and segment.reach == self.plan.total
-        self._members.append(Member(self, segment, slot, fetch))
+        assert segment is not None
+        self._members.append(Member(self, slot, None, fetch, segment))
+        self._active = True
         self.shared.loop.call_soon(self._recruit)
         return SegmentSink(self.part, self.plan, segment)
 
-    def begin(self, slot: Slot) -> None:
-        """Begin with nobody, or begin again after the last member has failed."""
-        self._spare, self._size = slot, self.job.connections
+    def begin(self, slot: Slot, marks: Marks) -> None:
+        """Begin again, after the last member has failed."""
+        self._spare, self._marks, self._size = slot, marks, self.job.connections
+        self._active, self._alone = True, False
         self._recruit()
 
     def _recruit(self) -> None:
-        """Give work to new members, as long as there is some and they are not too many."""
-        if self.owner.stopping or self.paused:
-            return
-        while len(self._members) < self._size and not self._alone:
-            segment = self.plan.take()
-            if segment is None:
+        """Find new members, as long as there is work and they are not too many."""
+        while self._active and not (self._alone or self.paused or self.owner.stopping):
+            if len(self._members) >= self._size or not self.plan.has_work:
                 return
             slot, self._spare = self._spare, None
-            member = Member(self, segment, slot, None)
+            marks, self._marks = self._marks, None
+            member = Member(self, slot, marks)
             self._members.append(member)
             member.begin()
 
     def left(self, member: Member, error: DownloadError | None) -> None:
         """Take back what a member has not done, and see who does it now."""
         self._members.remove(member)
-        self.plan.give_back(member.segment)
+        if member.segment is not None:
+            self.plan.give_back(member.segment)
         if member.slot is not None and not member.slot.extra:
             self._spare = member.slot
         if self.plan.complete:
@@ -148,29 +151,41 @@ class Crew:
     def resume(self) -> None:
         """End a pause."""
         self.paused = False
-        for member in list(self._members):
+        for member in self._members:
             member.resume()
-        self._recruit()
+        self.shared.loop.call_soon(self._recruit)
 
     def cancel(self) -> None:
         """Close every connection."""
+        self._active = False
         members, self._members = self._members, []
         for member in members:
             member.cancel()
-            self.plan.give_back(member.segment)
+            if member.segment is not None:
+                self.plan.give_back(member.segment)
 
 
 class Member:
-    """One connection of a crew, with the segment that it fetches.  ``slot`` is the task's own, if it may use that."""
+    """One connection of a crew, and the segment that it fetches, once it may connect.
 
-    def __init__(self, crew: Crew, segment: Segment, slot: Slot | None, fetch: Fetch | None) -> None:
+    ``slot`` and ``marks`` are the task's own, if it is to use those.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        slot: Slot | None,
+        marks: Marks | None,
+        fetch: Fetch | None = None,
+        segment: Segment | None = None,
+    ) -> None:
         self.segment = segment
         self.slot = slot
         self.answered = fetch is not None  # whether its response fits
         self._crew = crew
+        self._marks = marks
         self._fetch = fetch
         self._asked: Asked | None = None
-        self._began = segment.position
         self._over = False
         self._held = False  # it has a slot, and waits for the end of a pause
         if fetch is not None:
@@ -179,7 +194,7 @@ class Member:
     @property
     def fruitful(self) -> bool:
         """Whether it has brought anything."""
-        return self.segment.position > self._began
+        return self.segment is not None and self.segment.position > self.segment.start
 
     def spoils_all(self, error: DownloadError) -> bool:
         """Whether the others had better stop too: the disk fails, or the bytes that are there are not the server's."""
@@ -197,22 +212,27 @@ class Member:
             pool.rejoin(self.slot, self._key, self._connect)
 
     def _connect(self) -> None:
+        """Take a segment, not before: while one waits for a connection, another can do that work."""
         if self._over:
             return
         crew = self._crew
         if crew.paused:
             self._held = True
             return
-        request = crew.course.request_for(self._range())
+        self.segment = crew.plan.take()
+        if self.segment is None:
+            self._end(None)
+            return
+        request = crew.course.request_for(self._range(self.segment))
         throttle = Throttle.of(crew.shared.loop, crew.shared.bucket, crew.bucket)
-        marks = Marks(crew.shared.loop.now, 0.0)
+        marks = self._marks or Marks(crew.shared.loop.now, 0.0)
         self._fetch = Fetch(crew.shared, self, self._key, request, crew.job.terms, marks, throttle)
         self._fetch.begin()
 
-    def _range(self) -> Asked:
-        crew, segment = self._crew, self.segment
+    def _range(self, segment: Segment) -> Asked:
+        crew = self._crew
         assert crew.course.validator is not None
-        overlap = min(OVERLAP, segment.start) if segment.start in crew.seams else 0
+        overlap = crew.seams.get(segment.start, 0)
         self._asked = Asked(segment.start, segment.reach - 1, crew.plan.total, crew.course.validator, overlap)
         return self._asked
 
@@ -230,7 +250,7 @@ class Member:
 
     def fetch_answered(self, head: HeadReceived) -> Sink:
         """Take the body if it is what was asked for."""
-        assert self._asked is not None
+        assert self._asked is not None and self.segment is not None
         crew, asked = self._crew, self._asked
         verdict = judge(asked, head)
         if not isinstance(verdict, Append):
@@ -246,16 +266,21 @@ class Member:
     def fetch_received(self, received: int) -> None:
         """Stop where another member has begun."""
         self._crew.owner.crew_received()
-        if not self.segment.left:
+        if self.segment is not None and not self.segment.left:
             self._end(None)
 
     def fetch_done(self, end: BodyComplete) -> None:
         """Go on to the next segment; if the response was shorter than asked, somebody will see to the rest."""
         assert self._fetch is not None
         self._fetch.release()
-        self._crew.owner.crew_received()
-        short = None if self.fruitful else IncompleteBody("an empty range", received=0, expected=self.segment.left)
-        self._end(short)
+        error: DownloadError | None = None
+        if not self.fruitful:
+            error = IncompleteBody("the response to a range was empty", received=0, expected=None)
+        try:
+            self._crew.owner.crew_received()
+        except DownloadError as exc:
+            error = exc
+        self._end(error)
 
     def fetch_failed(self, error: DownloadError) -> None:
         """Leave the rest to others."""
@@ -277,7 +302,7 @@ class Member:
             self._fetch.resume()
         elif self._held:
             self._held = False
-            self._connect()
+            self._crew.shared.loop.call_soon(self._connect)
 
     def cancel(self) -> None:
         """Close the connection, and free the slot unless it is the task's own."""

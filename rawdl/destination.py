@@ -135,9 +135,9 @@ class Destination:
             final = numbered(self._final, number)
             try:
                 _move_to_new(self.part, final)
-            except FileExistsError:
+            except FileExistsError as exc:
                 if self._exists != "rename":
-                    raise self._taken() from None
+                    raise self._taken() from exc
                 number += 1
             else:
                 self.path, self._placed = numbered(self.path, number), final
@@ -203,7 +203,13 @@ def _move_to_new(source: str, target: str) -> None:
     except OSError as exc:
         if exc.errno not in _NO_LINKS:
             raise
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        os.replace(source, target)
+        # A process that is killed between the two leaves an empty file: there is no better way without links.
+        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.close(fd)
+            os.replace(source, target)
+        except OSError:
+            remove(target)
+            raise
     else:
-        os.unlink(source)
+        remove(source)  # if that fails, it is one more name of the finished file, and no part any more

@@ -45,6 +45,7 @@ class Driver:
         self.check_process()
         if self._wheel.acquire(blocking=False):
             self._begin()
+            self.loop.now = self.loop.time()  # the last turn may be long ago
             try:
                 action()
             finally:

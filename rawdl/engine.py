@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from rawdl.continuation import Continuation
@@ -40,6 +41,7 @@ from rawdl.proto.messages import Headers
 from rawdl.proto.pacing import TokenBucket
 from rawdl.proto.progress import Progress, ProgressUpdate
 from rawdl.proto.ranges import OVERLAP, accepts_ranges
+from rawdl.proto.retry import is_transient
 from rawdl.proto.timeouts import Phase
 from rawdl.results import DownloadResult, HeadersReceived, Marks
 from rawdl.sinks import Sink
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 
 # For the rest of a redirect's body: as long as a new connection may take.
 _DRAIN_SECONDS: Final = 1.0
+# So soon after a pause it shows that the server has closed the connection meanwhile.
+_AT_ONCE: Final = 1.0
 # With one of these in the head, there is a promise to be verified.
 _DIGEST_FIELDS: Final = ("repr-digest", "content-digest", "digest")
 
@@ -75,6 +79,7 @@ class Download:
         "_over",
         "_paused",
         "_progress",
+        "_resumed_at",
         "_resumed_from",
         "_seamless",
         "_shared",
@@ -106,6 +111,7 @@ class Download:
         self._timer: Timer | None = None  # until another try
         self._total_timer: Timer | None = None
         self._paused = False
+        self._resumed_at = -inf  # the end of the last pause
         self._before = TaskState.QUEUED  # where a pause goes back to
         self._held: Callable[[], None] | None = None  # the step that it holds up
         self._left = 0.0  # of the total limit, meanwhile
@@ -150,8 +156,6 @@ class Download:
             self._resumed_from = job.part.position
             self._course.adopt(found.validator, found.total, self._resumed_from)
             self._measure()
-            if len(job.part.ranges) > 1 or job.part.ranges[0][0]:
-                self._crew = self._new_crew(job.part.ranges)
         self._ask()
 
     def _skip(self, size: int) -> None:
@@ -181,7 +185,7 @@ class Download:
         self._marks.renew()
         if self._crew is not None:
             assert self._slot is not None
-            self._crew.begin(self._slot)
+            self._crew.begin(self._slot, self._marks)
             return
         job, base = self._job, self._course.base
         compares, self._seamless = job.part is not None and not self._seamless, False
@@ -196,7 +200,7 @@ class Download:
     @property
     def stopping(self) -> bool:
         """Whether abort() was called, though its turn may still be to come."""
-        return self._task.aborting
+        return self._over or self._task.aborting
 
     def fetch_sends(self) -> None:
         """The request goes out."""
@@ -230,9 +234,9 @@ class Download:
 
     def _tear_off(self) -> None:
         """Follow a redirect without having read its body."""
-        if self._fetch is not None:
+        if self._course.following and self._fetch is not None:
             self._fetch.cancel()
-        self._go(self._ask)
+            self._go(self._follow)
 
     def _take(self, answer: Take, head: HeadReceived) -> Sink:
         """Take the body: tell that the head is there, and see to what its bytes are measured against."""
@@ -263,8 +267,8 @@ class Download:
         """Return what takes the bytes: several connections together, or this one alone."""
         if self._is_worth_sharing(head):
             assert self._fetch is not None and self._slot is not None
-            base = self._course.base
-            self._crew = self._new_crew([(0, base)] if base else [])
+            self._share()
+            assert self._crew is not None
             fetch, self._fetch = self._fetch, None
             if self._is_promised(head):
                 self._verifier().promise(head.header, partial=head.status_code == 206)
@@ -279,10 +283,17 @@ class Download:
             return False
         return course.total - course.base >= 2 * job.min_segment
 
-    def _new_crew(self, there: Iterable[tuple[int, int]]) -> Crew:
+    def _share(self) -> None:
+        """Make a crew, which begins with all that is there."""
         from rawdl.crew import Crew
 
-        return Crew(self._shared, self, self._job, self._course, self._bucket, there)
+        assert self._job.part is not None and self._progress is not None
+        there = self._job.part.there()
+        self._crew = Crew(self._shared, self, self._job, self._course, self._bucket, there)
+        written = self._crew.plan.received_bytes
+        if self._resumed_from:
+            self._resumed_from = written
+        self._progress.continue_with(self._shared.loop.now, self._course.total, written)
 
     def _measure(self) -> ProgressUpdate | None:
         """Measure against what is known of the length; return the event to tell if the counts begin anew."""
@@ -295,8 +306,9 @@ class Download:
     def _note_head(self, head: HeadReceived) -> None:
         """Tell of the head, once in the life of the task."""
         first, url = self._headers is None, self._course.url.redacted
-        self._headers = HeadersReceived(head.header, head.status_code, head.reason, head.http_version, url)
-        if first:
+        if first or head.status_code not in (206, 416):  # which only go on with what has been told
+            self._headers = HeadersReceived(head.header, head.status_code, head.reason, head.http_version, url)
+        if first and self._headers is not None:
             self._task.dispatch_headers(self._headers)
 
     def _check_room(self) -> None:
@@ -347,6 +359,8 @@ class Download:
 
     def _follow(self) -> None:
         assert self._fetch is not None and self._timer is not None
+        if not self._course.following:
+            return  # it was torn off while paused, and then came to its end
         self._timer.cancel()
         self._fetch.release()
         self._ask()
@@ -365,6 +379,7 @@ class Download:
         if total is not None and there < total:
             message = f"{there} of {total} bytes are there: the response had {end.length}"
             raise IncompleteBody(message, received=end.length, expected=total - self._origin)
+        self._check_size(there)
         if not self._course.ranged and any(name in end.trailer for name in _DIGEST_FIELDS):
             self._verifier().promise(end.trailer, partial=self._headers.status_code == 206)
         self._progress.advance(self._shared.loop.now, there)
@@ -417,13 +432,17 @@ class Download:
         if self._fetch is not None:
             self._fetch.cancel()
         if course.following:
-            return True  # all that broke is the body of a redirect, which nobody wants: see _tear_off
+            self._soon(self._follow)  # all that broke is the body of a redirect, which nobody wants
+            return True
         written = self._written()
         continues = course.validator is not None or not written
         if not continues and not sink.restartable:
             return False
         if course.begins_anew_after(error, crew=self._crew is not None):
             delay, continues = 0.0, False
+        elif self._shared.loop.now - self._resumed_at < _AT_ONCE and is_transient(error):
+            delay = 0.0  # the server did not wait for the end of our pause
+            self._resumed_at = -inf
         else:
             tried = course.failed(error, written, int.from_bytes(os.urandom(4), "big") / 2**32)
             if tried is None:
@@ -578,7 +597,7 @@ class Download:
             attempts=self._course.history,
             resumed_from=self._resumed_from,
             checksum=self._verification.verified if self._verification is not None else "",
-            skipped=self._marks.request_start == 0.0,
+            skipped=self._headers.status_code == 0,
         )
 
     def _aborted(self) -> Aborted:
@@ -619,7 +638,7 @@ class Download:
         if self._over or not self._paused:
             return
         loop = self._shared.loop
-        self._paused = False
+        self._paused, self._resumed_at = False, loop.time()
         self._task.enter(self._before)
         self._shared.paused.discard(self._task)
         if self._total_timer is not None:

@@ -62,7 +62,8 @@ class DownloadError(Exception):
 
     def to_dict(self) -> dict[str, object]:
         """Return Taro's spelling of the failure, ready for ``json.dumps``."""
-        return {"errMsg": self.err_msg, "errno": self.err_code, "message": self.message}
+        told: dict[str, object] = {"errMsg": self.err_msg, "errno": self.err_code, "message": self.message}
+        return told if self.part is None else told | {"part": self.part}
 
 
 def _rebuild(kind: type[DownloadError], message: str, state: dict[str, object]) -> DownloadError:

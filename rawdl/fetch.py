@@ -163,6 +163,7 @@ class Fetch:
         self._dial = None
         self._connection = connection
         if self._paused:
+            connection.watch(READ, self._on_ready)
             connection.rest()
         self._advance()
 
@@ -436,7 +437,7 @@ class Fetch:
         self._paused = False
         self._go_on()
         if self._dial is None:
-            self._advance()
+            self._shared.loop.call_soon(self._advance)  # not here: somebody else may be using the buffer
 
     def _rest(self) -> None:
         """Stop reading, and every clock that runs for the server."""

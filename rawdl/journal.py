@@ -63,6 +63,12 @@ class Owner(NamedTuple):
         """Return who has a part that its owner left as it is: nobody, though in the same boot."""
         return self._replace(pid=_NOBODY, started=None)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is, or was, a process of this machine since it was started."""
+        boot = _boot()
+        return boot != "" and (self.boot, self.host) == (boot, _host())
+
     def is_alive(self, idle: Callable[[], float]) -> bool:
         """Say whether the writer may still be writing.
 

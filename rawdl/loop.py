@@ -21,8 +21,6 @@ from rawdl import sockets
 
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
-
-
 _SCRATCH: Final = 131072  # bytes of the second buffer
 
 
@@ -30,13 +28,9 @@ class Selector(Protocol):
     """What the loop needs of a selector: a part of `selectors.BaseSelector`."""
 
     def register(self, fileobj: int, events: int, data: Watch) -> selectors.SelectorKey: ...
-
     def modify(self, fileobj: int, events: int, data: Watch) -> selectors.SelectorKey: ...
-
     def unregister(self, fileobj: int) -> selectors.SelectorKey: ...
-
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]: ...
-
     def close(self) -> None: ...
 
 
@@ -44,7 +38,6 @@ class Closable(Protocol):
     """A socket, as far as the loop knows one."""
 
     def close(self) -> None: ...
-
     def fileno(self) -> int: ...
 
 
@@ -137,13 +130,14 @@ class Loop:
     def modify(self, fd: int, events: int) -> int:
         """Wait for other events on a registered descriptor (0: for none, not even for its end); return those before."""
         watch = self._watches[fd]
-        before, watch.events = watch.events, events
+        before, watch.events = watch.events, 0  # where the selector refuses, it has forgotten it
         if not events and before:
             self._selector.unregister(fd)  # a selector tells of errors whether asked or not, turn after turn
         elif events and not before:
             self._selector.register(fd, events, watch)
         elif events != before:
             self._selector.modify(fd, events, watch)
+        watch.events = events
         return before
 
     def redirect(self, fd: int, callback: Callable[[int], None]) -> None:
@@ -182,6 +176,10 @@ class Loop:
         self._handed.append(callback)
         self.wake()
 
+    def wakeup_fileno(self) -> int:
+        """Return the descriptor that wakes the loop when something is written to it; it does not block."""
+        return self._wake_out.fileno()
+
     def wake(self) -> None:
         """Make `fileno` readable, so that a wait ends.  From any thread, and from a signal handler."""
         if self._woken:
@@ -215,6 +213,7 @@ class Loop:
     def back_from(self, began: float) -> None:
         """Take note that other people's code ran from ``began`` until now."""
         self.now = self._clock()
+        self.turns = 0
         self.absent += self.now - began
 
     def wall_offset(self) -> float:
@@ -259,10 +258,8 @@ class Loop:
 
     def _patience(self, timeout: float | None) -> float | None:
         deadline = self.next_deadline()
-        if deadline is None:
-            return timeout
-        if self._ready or self._handed:
-            return 0
+        if deadline is None or self._ready or self._handed:
+            return timeout if deadline is None else 0
         wait = max(0.0, deadline - self._clock())
         return wait if timeout is None else min(wait, timeout)
 
@@ -286,9 +283,8 @@ class Loop:
         self._wake_in.close()
         self._wake_out.close()
         self._selector.close()
-        self._watches.clear()
-        self._timers.clear()
-        self._ready.clear()
+        for left in (self._watches, self._timers, self._ready):
+            left.clear()
 
     def abandon(self) -> None:
         """Close this process's copies after a fork; they stay registered: the selector is the parent's as well."""

@@ -31,6 +31,7 @@ _CHECKPOINT_BYTES: Final = 16 << 20
 # After a power cut only what was synced is believed; the kernel lets a written page wait for 30 s anyway.
 _SYNC_SECONDS: Final = 30.0
 _ODD_NAME: Final = 60  # characters, of up to four bytes each
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ROOM: Final = 65536  # bytes: a block, of whatever file system
 
 
@@ -116,23 +117,28 @@ class PartFile(Sink):
                 self._create()
         except OSError as exc:
             self.close()
-            raise self._translated("cannot create", exc) from exc
+            raise self._translated(exc) from exc.__cause__ or exc
 
-    def _translated(self, what: str, exc: OSError) -> StorageError:
-        return exc if isinstance(exc, StorageError) else storage_error(what, self._part, exc)
+    def _translated(self, exc: OSError) -> StorageError:
+        return exc if isinstance(exc, StorageError) else storage_error("cannot create", self._part, exc)
 
     def _create(self) -> None:
-        self._lock(os.open(self._part, _OPEN | os.O_CREAT | os.O_EXCL, 0o600))
+        locked = self._lock(os.open(self._part, _OPEN | os.O_CREAT | os.O_EXCL, 0o600))
         self._identity = identity_of(os.fstat(self._fd))
         self.position = self._saved = 0
         self._synced = self.ranges = ()
         self._coverage = None
         self.found = None
+        if not locked:
+            self._save(sync=False)  # so that others can see whose it is
 
-    def _lock(self, fd: int) -> None:
+    def _lock(self, fd: int) -> bool:
+        """Keep others out, if the file system can; return whether it can.  StorageError if another process has it."""
         self._fd = fd
-        if not _lock(fd):
+        locked = _lock(fd)
+        if locked is False:
             raise StorageError(f"{self._part} is in use: another process is writing it", path=self._part)
+        return locked is not None
 
     def _adopt(self) -> bool:
         """Take over the part of an earlier download, if it can be continued; else remove it."""
@@ -141,22 +147,24 @@ class PartFile(Sink):
         except FileNotFoundError:
             self._sweep()
             return False
-        self._lock(os.open(self._part, _OPEN))
+        locked = self._lock(os.open(self._part, _OPEN))
         status = os.fstat(self._fd)
         self._check_regular(status)
-        record = self._look()
+        record = self._look(locked)
         self._identity = identity_of(status)  # from here on it is ours to remove
-        self.ranges = self._continuable(record)
+        # One that has another name too may be somebody's finished file.
+        self.ranges = self._continuable(record) if status.st_nlink == 1 else self._refuse("it has another name too")
         if not self.ranges:
             self._remove_part()
             return False
         assert record is not None and record.validator is not None
         self.found = record
         self._version = record.final_url, record.validator, record.total
-        self.position = self._saved = sum(stop - start for start, stop in self.ranges)
+        self.position = self._saved = self.ranges[0][1]
         os.ftruncate(self._fd, self.ranges[-1][1])
         os.lseek(self._fd, self.position, os.SEEK_SET)
         self._sync()  # or learn that some of it never reached the disk
+        self._synced = self.ranges
         return True
 
     def _sweep(self) -> None:
@@ -171,13 +179,18 @@ class PartFile(Sink):
         if not stat.S_ISREG(status.st_mode):
             raise StorageError(f"{self._part} is no regular file", path=self._part, errno=errno.EEXIST)
 
-    def _look(self) -> Record | None:
-        """Read what stands beside the part, and refuse what another process is writing."""
+    def _look(self, locked: bool) -> Record | None:
+        """Read what stands beside the part, and refuse what another process is writing.
+
+        One of this machine would have the lock, if there are locks.
+        """
         from rawdl.journal import Journal
 
         self._journal = Journal(self._part)
         record = self._journal.load()
-        if record is not None and record.owner.is_alive(self._journal.idle):
+        if record is None or (locked and record.owner.is_local):
+            return record
+        if record.owner.is_alive(self._journal.idle):
             raise StorageError(f"{self._part} is in use by process {record.owner.pid}", path=self._part)
         return record
 
@@ -195,9 +208,11 @@ class PartFile(Sink):
         if record.url_key != key_of(self._url):
             return self._refuse(f"it is of another URL, {record.url}")
         ranges = believed(record)
+        if not ranges or ranges[0][0]:
+            return self._refuse("its first bytes are missing")
         if not self._segmented or record.total is None:
-            ranges = ranges[:1] if ranges and ranges[0][0] == 0 else ()
-        size, end = os.fstat(self._fd).st_size, ranges[-1][1] if ranges else 0
+            ranges = ranges[:1]
+        size, end = os.fstat(self._fd).st_size, ranges[-1][1]
         if size < end:
             return self._refuse(f"it has {size} bytes, and {end} are recorded")
         return ranges
@@ -246,7 +261,7 @@ class PartFile(Sink):
         try:
             self._create()
         except OSError as exc:
-            raise self._translated("cannot create", exc) from exc
+            raise self._translated(exc) from exc.__cause__ or exc
 
     def read(self, start: int, count: int) -> bytes:
         """Read back what was written."""
@@ -298,16 +313,14 @@ class PartFile(Sink):
         """Write the journal.  With ``sync`` the data is on the disk before the journal says so, and then that is."""
         from rawdl.journal import VERSION, Journal, Owner, Record, key_of
 
-        assert self._version is not None
-        if not is_own(self._part, self._identity):
-            raise StorageError(f"{self._part} was taken over by somebody else", path=self._part)
+        self._check_own("was taken over by somebody else")
         self._journal = self._journal or Journal(self._part)
         self._owner = self._owner or Owner.current()
-        done = ((0, self.position),) if self._coverage is None else tuple(self._coverage())
+        done = self.there()
         if sync:
             self._sync()
             self._synced = done
-        final_url, validator, total = self._version
+        final_url, validator, total = self._version or (self._url, None, None)
         record = Record(
             version=VERSION,
             url=_shown(self._url),
@@ -322,6 +335,21 @@ class PartFile(Sink):
         )
         self._journal.save(record, durable=sync)
         self._saved = self.position
+
+    def there(self) -> Ranges:
+        """Return which bytes are in the part."""
+        from rawdl.proto.segments import Coverage
+
+        ranges = self._coverage() if self._coverage is not None else ((0, self.position), *self.ranges)
+        return tuple(Coverage(ranges))
+
+    def _check_own(self, otherwise: str) -> None:
+        try:
+            own = is_own(self._part, self._identity)
+        except OSError as exc:
+            raise storage_error("cannot look at", self._part, exc) from exc
+        if not own:
+            raise StorageError(f"{self._part} {otherwise}", path=self._part)
 
     def _sync(self) -> None:
         try:
@@ -341,19 +369,24 @@ class PartFile(Sink):
             self._dress()
             fd, self._fd = self._fd, -1
             close(fd, self._part)
-            if not is_own(self._part, self._identity):
-                raise StorageError(f"{self._part} was replaced by somebody else", path=self._part)
+            self._check_own("was replaced by somebody else")
             self.destination.place()
-            if self._durable:
-                self.destination.sync_folder()
         except OSError as exc:
             if isinstance(exc, StorageError):
                 raise
             raise storage_error("cannot rename to", self.path, exc) from exc
+        self._committed = True
         if self._journal is not None:
             self._journal.remove()
-        self._committed = True
+        if self._durable:
+            self._settle()
         self.destination.release()
+
+    def _settle(self) -> None:
+        try:
+            self.destination.sync_folder()
+        except OSError as exc:
+            raise storage_error("it is complete, but may not outlive a power cut: cannot sync", self.path, exc) from exc
 
     def _dress(self) -> None:
         mode = self.destination.mode
@@ -379,8 +412,8 @@ class PartFile(Sink):
             return None
         try:
             self._save(sync=self._fd >= 0, released=True)
-        except StorageError:
-            if not self._keep_on_full_disk():
+        except StorageError as exc:
+            if exc.errno not in _FULL or not self._keep_on_full_disk():
                 self.discard()
                 return None
         return self.close()
@@ -422,11 +455,11 @@ class PartFile(Sink):
 
     def _remove_part(self) -> None:
         self._close_fd()
-        if self._identity is None:
-            return
-        if self._journal is not None:
-            self._journal.remove()  # first: it must not be found beside another part
-        remove_own(self._part, self._identity)
+        with suppress(OSError):
+            if self._identity is not None and is_own(self._part, self._identity):
+                if self._journal is not None:
+                    self._journal.remove()  # first: it must not be found beside another part
+                remove_own(self._part, self._identity)
         self._identity = None
 
 
@@ -440,18 +473,18 @@ def _is_strong(validator: tuple[str, str] | None) -> bool:
     return True
 
 
-def _lock(fd: int) -> bool:
-    """Lock an open file for as long as it is open here; False if another process has.  True where nobody can tell."""
+def _lock(fd: int) -> bool | None:
+    """Lock an open file for as long as it is open here; False if another process has, None where nobody can tell."""
     try:
         import fcntl
     except ImportError:
-        return True
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks
-        return True
+        return None
     return True
 
 

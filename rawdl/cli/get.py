@@ -19,12 +19,15 @@ from rawdl.cli.report import (
     UsageError,
     exit_code,
     json_line,
+    kept_text,
     message,
 )
 from rawdl.client import Client
-from rawdl.errors import Aborted, DownloadError, InvalidURL, StatusError, StorageError
+from rawdl.errors import Aborted, DownloadError, InvalidURL, RangeError, StatusError, StorageError
 from rawdl.proto.fields import escape, safe_filename
 from rawdl.proto.messages import checked_fields
+from rawdl.proto.redirects import Redirects
+from rawdl.proto.retry import Retry
 from rawdl.proto.url import URL, shown
 from rawdl.results import DownloadResult
 from rawdl.sinks import DiscardSink, Sink, write_all
@@ -50,10 +53,17 @@ class Options(NamedTuple):
     urls: Sequence[str]
     output: str | None = None
     directory: str | None = None
+    exists: str = "overwrite"  # and the next three: as of `Client.download_file`
+    resume: bool | str = "auto"
+    checksum: str | None = None
+    remote_time: bool = False
     header: Mapping[str, str | None] | None = None
     ca_file: str | None = None
     verify: bool = True
     timeout: float | None = None
+    retries: int = 4
+    max_redirects: int = 10
+    allow_downgrade: bool = False
     quiet: bool = False
     json: bool = False
 
@@ -76,7 +86,9 @@ def run(options: Options) -> int:
         return _complain(display, f"cannot make the folder {options.directory}: {exc.strerror or exc}", STORAGE)
     if not options.verify:
         _warn_unverified(display, options.quiet)
-    with Client(tls=tls) as client:
+    retry = Retry(attempts=options.retries + 1)
+    redirects = Redirects(limit=options.max_redirects, allow_downgrade=options.allow_downgrade)
+    with Client(tls=tls, retry=retry, redirects=redirects) as client:
         return Batch(client, options, display, stdout).run(targets)
 
 
@@ -104,8 +116,10 @@ class Batch:
         self._stdout = stdout
         self._tasks: list[DownloadTask] = []
         self._errors: dict[int, DownloadError] = {}  # by position on the command line
+        self._found = 0  # bytes that were there before
+        self._kept: list[str] = []  # parts of what was stopped
         self._unwritable: StorageError | None = None  # what befell the JSON on standard output
-        self._signals = Signals(self._stop)
+        self._signals = Signals(self._stop, client.wakeup_fileno())
 
     def run(self, targets: Sequence[Target]) -> int:
         """Run all of them and return the status."""
@@ -126,6 +140,10 @@ class Batch:
             url=target.url,
             file_path=None if sink is not None else target.path,
             sink=sink,
+            exists=options.exists,
+            resume=options.resume,
+            checksum=options.checksum,
+            remote_time=options.remote_time,
             header=options.header,
             timeout=options.timeout,
             fail_on_status=True,
@@ -141,17 +159,18 @@ class Batch:
     def _drive(self, targets: Sequence[Target]) -> None:
         tally = Tally(self._tasks, targets[0].name, time.monotonic())
         while self._client.run(self._display.period):
-            self._display.show(tally.status(time.monotonic()))
+            self._display.show(tally.status(time.monotonic(), self._found))
         self._display.clear()
 
     def _stop(self) -> None:
         for task in self._tasks:
-            task.abort()
+            task.abort(keep=True)
         self._stdout.interrupt()
 
     # Events
 
     def _headers_received(self, index: int, url: str, event: HeadersReceived) -> None:
+        self._found += self._tasks[index].progress.total_bytes_written
         self._emit("headers", url, event)
         status = event.status_code
         if status in _NOTHING_TO_SAVE or 300 <= status < 400:
@@ -161,6 +180,7 @@ class Batch:
     def _settled(self, index: int, target: Target, outcome: DownloadResult | DownloadError) -> None:
         url = shown(target.url)
         if isinstance(outcome, DownloadResult):
+            self._found += outcome.data_length if outcome.skipped else 0
             self._emit("done", url, outcome)
             if self._display.period is not None:
                 self._display.note(_saved(target, outcome))
@@ -168,8 +188,12 @@ class Batch:
         error = self._errors.setdefault(index, outcome)  # what made us abort it counts
         self._emit("failed", url, error)
         stopped = isinstance(error, Aborted) and (self._signals.number or self._unwritable)
+        if stopped and error.part is not None:
+            self._kept.append(error.part)
         if not stopped and not _is_broken_pipe(error):
-            self._display.note(message(url, error))
+            # What -c could not go on from, it cannot go on from the next time either.
+            kept = [] if error.part is None or isinstance(error, RangeError) else [error.part]
+            self._display.note(message(url, error) + kept_text(kept))
 
     def _emit(
         self, event: str, url: str, what: HeadersReceived | ProgressUpdate | DownloadResult | DownloadError
@@ -187,7 +211,8 @@ class Batch:
 
     def _status(self) -> int:
         if self._signals.number:
-            return _complain(self._display, self._signals.word, SIGNALLED + self._signals.number)
+            text = self._signals.word + kept_text(self._kept)
+            return _complain(self._display, text, SIGNALLED + self._signals.number)
         if self._unwritable is not None:
             if not _is_broken_pipe(self._unwritable):
                 self._display.note(escape(f"rawdl: {self._unwritable}"))
@@ -199,6 +224,8 @@ class Stdout(Sink):
     """Standard output as a sink, which a signal can get out of a write that blocks."""
 
     __slots__ = ("_fd", "_interrupted", "_writing", "is_terminal")
+
+    restartable = False
 
     def __init__(self) -> None:
         stream: TextIO | None = sys.stdout
@@ -249,8 +276,9 @@ class Signals:
     A signal that was ignored when we began, as for jobs in the background of a script, stays ignored.
     """
 
-    def __init__(self, stop: Callable[[], None]) -> None:
+    def __init__(self, stop: Callable[[], None], wakeup: int = -1) -> None:
         self._stop = stop
+        self._wakeup = wakeup  # a descriptor that ends our wait: a handler runs only when Python does
         self._before: list[tuple[signal.Signals, object]] = []
         self.number = 0
 
@@ -258,9 +286,11 @@ class Signals:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before.append((number, signal.signal(number, self._handle)))
+        self._wakeup = signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *exc: object) -> None:
+        signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._before:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
@@ -334,17 +364,21 @@ def _nothing_to_save(event: HeadersReceived) -> StatusError:
     answer = f"the server answered {status} {event.reason}".rstrip()
     if status in _NOTHING_TO_SAVE:
         return StatusError(f"{answer}: there is nothing to save", status_code=status)
-    where = f", to {event.header['location']}" if "location" in event.header else ""
-    return StatusError(f"{answer}{where}: redirects are not followed", status_code=status)
+    where = f", to {shown(event.header['location'])}" if "location" in event.header else ""
+    return StatusError(f"{answer}{where}: it is not followed", status_code=status)
 
 
 def _saved(target: Target, result: DownloadResult) -> str:
     """Return the line for a download that has ended well, and what is odd about it."""
+    line = f"{escape(target.path or target.name)}  {size_text(result.data_length)}"
+    if result.skipped:
+        return f"{line}  (skipped: it was there already)"
     profile = result.profile
     seconds = (profile.response_end - profile.fetch_start) / 1000
-    line = f"{escape(target.path or target.name)}  {size_text(result.data_length)}"
     if seconds > 0:
-        line += f" in {duration_text(seconds)}  {rate_text(result.data_length, seconds)}"
+        line += f" in {duration_text(seconds)}  {rate_text(result.data_length - result.resumed_from, seconds)}"
+    if result.resumed_from:
+        line += f"  (resumed from {size_text(result.resumed_from)})"
     if result.content_encoding:
         line += f"  (saved as sent: {escape(result.content_encoding)})"
     if not result.length_known:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import isfinite
-from typing import Final, NoReturn, TextIO
+from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 
 from rawdl.version import __version__
+
+if TYPE_CHECKING:
+    from rawdl.cli.get import Options
 
 _STORAGE: Final = 23  # `report` says what it means
 _INTERRUPTED: Final = 130
@@ -62,57 +65,101 @@ class Parser(ArgumentParser):
 def _get(arguments: list[str]) -> int:
     parser = _get_parser()
     given = parser.parse_intermixed_args(arguments)
-    _check(parser, given.urls, given.output, given.directory, given.json)
+    if objection := _objection(given):
+        parser.error(objection)
 
     from rawdl.cli import get
     from rawdl.cli.report import UsageError
 
-    options = get.Options(
-        urls=given.urls,
-        output=given.output,
-        directory=given.directory,
-        header=_joined(given.header),
-        ca_file=given.cacert,
-        verify=not given.insecure,
-        timeout=given.timeout,
-        quiet=given.quiet,
-        json=given.json,
-    )
     try:
-        return get.run(options)
+        return get.run(_options(given))
     except UsageError as exc:
         parser.error(str(exc))
 
 
-def _check(parser: Parser, urls: Sequence[str], output: str | None, directory: str | None, json: bool) -> None:
-    """Refuse what does not go together."""
-    if not urls:
-        parser.error("no URL was given")
-    if output is not None and len(urls) > 1:
-        parser.error(f"-o names one file, but there are {len(urls)} URLs")
-    if output == "-" and json:
-        parser.error("-o - and --json both want standard output")
-    if output == "" or directory == "":
-        parser.error("an empty file name was given")
+def _objection(given: Namespace) -> str | None:
+    """Return what does not go together, or None."""
+    count = len(given.urls)
+    if not count:
+        return "no URL was given"
+    for flag, value in (("-o", given.output), ("--checksum", given.checksum)):
+        if value is not None and count > 1:
+            return f"{flag} is for one file, but there are {count} URLs"
+    if given.output == "-" and given.json:
+        return "-o - and --json both want standard output"
+    if given.output == "-" and given.resume is True:
+        return "-c goes on with a file, and -o - makes none"
+    if given.output == "" or given.directory == "":
+        return "an empty file name was given"
+    return None
+
+
+def _options(given: Namespace) -> Options:
+    from rawdl.cli.get import Options
+
+    return Options(
+        urls=given.urls,
+        output=given.output,
+        directory=given.directory,
+        exists=given.exists,
+        resume=given.resume,
+        checksum=given.checksum,
+        remote_time=given.remote_time,
+        header=_joined(given.header),
+        ca_file=given.cacert,
+        verify=not given.insecure,
+        timeout=given.timeout,
+        retries=given.retries,
+        max_redirects=given.max_redirects,
+        allow_downgrade=given.allow_downgrade,
+        quiet=given.quiet,
+        json=given.json,
+    )
 
 
 def _get_parser() -> Parser:
     usage = "rawdl URL... [-o FILE | -d DIR] [options]"
     parser = Parser("rawdl", _DESCRIPTION, usage, _exit_codes())
+    parser.add_argument("urls", nargs="*", metavar="URL", help=SUPPRESS)
+    _add_file_options(parser)
+    _add_network_options(parser)
     add = parser.add_argument
-    field_help = "add, or replace, a header field; 'K:' drops it"
-    add("urls", nargs="*", metavar="URL", help=SUPPRESS)
-    add("-o", "--output", metavar="FILE", help="save there; - is standard output")
-    add("-d", "--directory", metavar="DIR", help="save in this folder, which is made")
-    add("-H", "--header", metavar="'K: V'", action="append", default=[], type=_field, help=field_help)
-    add("--cacert", metavar="FILE", help="trust the certificates in this PEM file, and no other")
-    add("-k", "--insecure", action="store_true", help="do not verify certificates")
-    add("--timeout", metavar="S", type=_seconds, help="give up after so many seconds in total")
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("--json", action="store_true", help="print events as lines of JSON on standard output")
     add("--version", action="version", version=f"rawdl {__version__}", help="print the version")
     add("-h", "--help", action="help", help="print this")
     return parser
+
+
+def _add_file_options(parser: Parser) -> None:
+    add = parser.add_argument
+    add("-o", "--output", metavar="FILE", help="save there; - is standard output")
+    add("-d", "--directory", metavar="DIR", help="save in this folder, which is made")
+    store, add = "store_const", parser.add_mutually_exclusive_group().add_argument
+    exists_help = "replace a file that is there (the default)"
+    add("--overwrite", dest="exists", action=store, const="overwrite", default="overwrite", help=exists_help)
+    add("--no-clobber", dest="exists", action=store, const="error", help="fail instead")
+    add("--skip-existing", dest="exists", action=store, const="skip", help="leave it, and ask the server for nothing")
+    add = parser.add_mutually_exclusive_group().add_argument
+    continue_help = "fail if a FILE.part is there and cannot be continued"
+    add("-c", "--continue", dest="resume", action=store, const=True, default="auto", help=continue_help)
+    add("--no-resume", dest="resume", action=store, const=False, help="begin anew in any case, and keep no FILE.part")
+    add = parser.add_argument
+    add("--checksum", metavar="NAME:HEX", type=_checksum, help="fail if it is not that; as in sha256:9f86d0...")
+    add("-R", "--remote-time", action="store_true", help="date the file as the server does (Last-Modified)")
+
+
+def _add_network_options(parser: Parser) -> None:
+    add = parser.add_argument
+    field_help = "add, or replace, a header field; 'K:' drops it"
+    add("-H", "--header", metavar="'K: V'", action="append", default=[], type=_field, help=field_help)
+    add("--cacert", metavar="FILE", help="trust the certificates in this PEM file, and no other")
+    add("-k", "--insecure", action="store_true", help="do not verify certificates")
+    add("--timeout", metavar="S", type=_seconds, help="give up after so many seconds in total")
+    retries_help = "try again so often, with no new byte in between (4)"
+    add("--retries", metavar="N", type=_count, default=4, help=retries_help)
+    add("--max-redirects", metavar="N", type=_count, default=10, help="follow so many redirects, or none (10)")
+    add("--allow-downgrade", action="store_true", help="follow redirects from https to http as well")
 
 
 def _demo(arguments: list[str]) -> int:
@@ -171,6 +218,23 @@ def _field(text: str) -> tuple[str, str | None]:
     if not colon:
         raise ArgumentTypeError("a header field is written 'Name: value'")
     return name.strip(), value.strip() or None
+
+
+def _checksum(text: str) -> str:
+    from rawdl.proto.checksums import Checksum
+
+    try:
+        return str(Checksum.parse(text))
+    except ValueError as exc:
+        raise ArgumentTypeError(str(exc)) from exc
+
+
+def _count(text: str) -> int:
+    with suppress(ValueError):
+        count = int(text)
+        if count >= 0:
+            return count
+    raise ArgumentTypeError(f"{text} is not a whole number from 0 on")
 
 
 def _seconds(text: str) -> float:

@@ -111,9 +111,10 @@ class Tally:
         self._settled = 0  # bytes of the tasks that have ended and are no longer looked at
         self._meter: SpeedMeter | None = None
         self._looked = now
+        self._arrived = 0  # at that time
 
-    def status(self, now: float) -> Status:
-        """Return what the line is to say at ``now``."""
+    def status(self, now: float, found: int = 0) -> Status:
+        """Return what the line is to say at ``now``; ``found`` of the bytes were there before the downloads began."""
         label, waiting = self._label, ""
         if self._total > 1:
             self._settle()
@@ -125,20 +126,22 @@ class Tally:
         expected = None
         if all(update.length_computable for update in updates):
             expected = self._settled + sum(update.total_bytes_expected_to_write for update in updates)
-        return Status(label, written, expected, self._speed(now, written), waiting)
+        return Status(label, written, expected, self._speed(now, written - found), waiting)
 
     def _settle(self) -> None:
         self._settled += sum(task.progress.total_bytes_written for task in self._tasks if task.done())
         self._tasks = [task for task in self._tasks if not task.done()]
 
-    def _speed(self, now: float, written: int) -> float | None:
+    def _speed(self, now: float, arrived: int) -> float | None:
         """Measure from the last look before the first byte: connecting and waiting are not slow downloading."""
-        if self._meter is None and written:
-            self._meter = SpeedMeter(self._looked)
-        self._looked = now
+        if self._meter is None and arrived > self._arrived:
+            self._meter = SpeedMeter(self._looked, self._arrived)
+        elif arrived < self._arrived:  # one of them has begun anew
+            self._meter = SpeedMeter(now, arrived)
+        self._looked, self._arrived = now, arrived
         if self._meter is None:
             return None
-        self._meter.sample(now, written)
+        self._meter.sample(now, arrived)
         return self._meter.speed(now)
 
 
@@ -228,13 +231,15 @@ def _is_terminal(stream: TextIO) -> bool:
 def _parts(status: Status) -> list[str]:
     """Return the columns, each of a width that does not change from one redraw to the next."""
     written, expected, speed = status.written, status.expected, status.speed
-    if status.waiting:
+    if status.waiting and not written:
         return [status.waiting]
     if expected is None:
         parts = [size_text(written).rjust(9)]
     else:
         percent = written * 100 // expected if expected else 100
         parts = [f"{percent:3} %", _pair(written, expected)]
+    if status.waiting:  # for another try
+        return [*parts, status.waiting]
     if speed is not None:
         parts.append(rate_text(speed, 1).rjust(11))
     if expected is not None and speed and speed >= 1:  # slower is a stall, whose end nobody knows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from rawdl.errors import (
@@ -56,7 +58,7 @@ CAUSES: Final = (
     Cause(33, "cannot resume", (RangeError,)),
     Cause(35, "TLS failed", (TLSError,)),
     Cause(42, "aborted", (Aborted,)),
-    Cause(47, "redirect not followed", (RedirectError,)),
+    Cause(47, "redirect refused", (RedirectError,)),
     Cause(56, "connection broke", (NetworkError,)),
     Cause(CERTIFICATE, "bad certificate"),
     Cause(63, "too large", (TooLarge,)),
@@ -82,6 +84,14 @@ def message(url: str, error: DownloadError) -> str:
     """Return the one line that tells of a failure; nothing in it can act on a terminal."""
     text = str(error).removesuffix(f" for {url}")  # the line begins with it
     return escape(f"rawdl: {url}: {text}")
+
+
+def kept_text(parts: Sequence[str]) -> str:
+    """Return what such a line ends with if these parts are left of the downloads."""
+    if not parts:
+        return ""
+    what = f"{os.path.basename(parts[0])} is" if len(parts) == 1 else f"{len(parts)} parts are"
+    return escape(f"; {what} kept: the same command goes on from there")
 
 
 def json_line(event: str, url: str, fields: dict[str, object]) -> bytes:

@@ -130,6 +130,11 @@ class Plan:
         """Return what is there, for the journal."""
         return Coverage([*self._done, *((segment.start, segment.position) for segment in self._live)])
 
+    @property
+    def has_work(self) -> bool:
+        """Whether `take` would return a segment."""
+        return bool(self._free()) or any(segment.left // 2 >= self._min_segment for segment in self._live)
+
     def take(self) -> Segment | None:
         """Return work for a connection, or None if there is none.
 

@@ -10,12 +10,14 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import GUARD, Command
 from tests.origin import Origin, Script
+from tests.resource import Resource, redirect
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 # More than all the buffers between the origin and a reader that has stopped reading can hold.
@@ -85,10 +87,42 @@ class TestFiles:
     def test_an_existing_file_is_replaced_only_by_a_whole_one(self, rawdl: Command, origin: Origin) -> None:
         (rawdl.folder / "a").write_text("old")
         url = origin.serve("/a", Script(body=BODY, cut_at=1000), Script(body=BODY))
-        assert rawdl(url).code == 18
+        assert rawdl("--retries", "0", url).code == 18
         assert (rawdl.folder / "a").read_text() == "old"
         assert rawdl(url).code == 0
         assert (rawdl.folder / "a").read_bytes() == BODY
+
+    @pytest.mark.parametrize("flags", [[], ["--overwrite"]])
+    def test_an_existing_file_is_replaced_unless_told_otherwise(
+        self, rawdl: Command, origin: Origin, flags: list[str]
+    ) -> None:
+        (rawdl.folder / "a").write_text("old")
+        assert rawdl("-q", *flags, origin.serve("/a", Script(body=BODY))).code == 0
+        assert (rawdl.folder / "a").read_bytes() == BODY
+
+    @pytest.mark.contract("S31")
+    def test_S31_a_skipped_file_is_left_alone_and_gets_one_line(self, rawdl: Command, origin: Origin) -> None:
+        (rawdl.folder / "a").write_text("old")
+        urls = [origin.serve(path, Script(body=BODY)) for path in ("/a", "/b")]
+        outcome = rawdl("--skip-existing", *urls)
+        assert (outcome.code, [request.path for request in origin.requests]) == (0, ["/b"])
+        skipped, saved = sorted(outcome.stderr.splitlines())
+        assert skipped == "a  3 B  (skipped: it was there already)" and saved.startswith("b  1.0 MiB in ")
+        assert (rawdl.folder / "a").read_text() == "old"
+        assert json.loads(rawdl("--skip-existing", "--json", urls[0]).stdout)["skipped"] is True
+
+    @pytest.mark.parametrize("named", [False, True])
+    def test_a_checksum_that_fits(self, rawdl: Command, origin: Origin, named: bool) -> None:
+        url = origin.serve("/a", Script(body=BODY))
+        flags = ["-o", "b"] if named else []
+        assert rawdl("-q", "--checksum", f"SHA-256:{sha256(BODY).hexdigest().upper()}", *flags, url) == (0, b"", "")
+        assert rawdl.files() == ["b" if named else "a"]
+
+    @pytest.mark.parametrize("flag", [None, "-R", "--remote-time"])
+    def test_the_servers_date_on_demand(self, rawdl: Command, origin: Origin, flag: str | None) -> None:
+        url = origin.serve("/a", Resource(b"x", last_modified="Wed, 21 Oct 2015 07:28:00 GMT"))
+        assert rawdl("-q", *([flag] if flag else []), url).code == 0
+        assert ((rawdl.folder / "a").stat().st_mtime == 1_445_412_480) == (flag is not None)
 
     def test_says_what_is_odd_about_the_file(self, rawdl: Command, origin: Origin) -> None:
         url = origin.serve("/a", Script(body=b"x", framing="until-close", header=(("Content-Encoding", "gz\x1bip"),)))
@@ -103,12 +137,53 @@ class TestFiles:
         assert request.field("Accept") is None
 
 
+class TestRedirects:
+    def test_are_followed_and_reported_in_json(self, rawdl: Command, origin: Origin) -> None:
+        with Origin() as other:
+            middle = origin.serve("/middle", redirect(other.serve("/b", Script(body=BODY)), 307))
+            first = origin.serve("/a", redirect("middle"))
+            outcome = rawdl("--json", first)
+        done = json.loads(outcome.stdout.splitlines()[-1])
+        assert (outcome.code, outcome.stderr, done["redirects"]) == (0, "", [first, middle])
+        assert (rawdl.folder / "a").read_bytes() == BODY and rawdl.files() == ["a"]  # the name is the user's choice
+
+    def test_what_is_secret_stays_with_its_origin(self, rawdl: Command, origin: Origin) -> None:
+        with Origin() as other:
+            url = origin.serve("/a", redirect(other.serve("/a", Script(body=b"x"))))
+            assert rawdl("-q", "-H", "Authorization: secret", "-H", "Accept: a/b", url).code == 0
+            assert origin.requests[0].field("Authorization") == "secret"
+            assert other.requests[0].field("Authorization") is None
+            assert other.requests[0].field("Accept") == "a/b"
+
+    @pytest.mark.parametrize(("limit", "code"), [("2", 0), ("1", 47)])
+    def test_a_limit(self, rawdl: Command, origin: Origin, limit: str, code: int) -> None:
+        origin.serve("/2", Script(body=b"x"))
+        origin.serve("/1", redirect("/2"))
+        outcome = rawdl("--max-redirects", limit, origin.serve("/0", redirect("/1")))
+        assert outcome.code == code and ("too many redirects" in outcome.stderr) == (code == 47)
+
+    def test_ten_are_followed_if_nothing_is_said(self, rawdl: Command, origin: Origin) -> None:
+        origin.serve("/last", Script(body=b"x"))
+        for n in range(11):
+            origin.serve(f"/{n}", redirect("/last" if n == 10 else f"/{n + 1}"))
+        assert [rawdl("-q", origin.url(path)).code for path in ("/1", "/0")] == [0, 47]
+
+    @pytest.mark.parametrize(("flags", "code"), [([], 47), (["--allow-downgrade"], 0)])
+    def test_to_plain_http_on_demand_only(
+        self, rawdl: Command, origin: Origin, tls_origin: Origin, ca_file: Path, flags: list[str], code: int
+    ) -> None:
+        url = tls_origin.serve("/a", redirect(origin.serve("/a", Script(body=b"x"))))
+        outcome = rawdl("--cacert", str(ca_file), *flags, url)
+        assert outcome.code == code and len(origin.requests) == (code == 0)
+        assert ("from https to http" in outcome.stderr) == (code == 47)
+
+
 class TestFailures:
     """One line on standard error, the documented status, and no file."""
 
     def check(self, rawdl: Command, code: int, *arguments: str) -> str:
         before = rawdl.files()
-        outcome = rawdl(*arguments)
+        outcome = rawdl("--retries", "0", *arguments)
         assert outcome.complaint.startswith("rawdl: ") and outcome.code == code, outcome
         assert rawdl.files() == before
         return outcome.complaint
@@ -163,7 +238,7 @@ class TestFailures:
     def test_a_full_disk(self, rawdl: Command, origin: Origin, framing: str) -> None:
         url = origin.serve("/a", Script(body=BODY, framing=framing))
         limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))"
-        outcome = rawdl.after(limit, url)
+        outcome = rawdl.after(limit, "--retries", "0", url)
         assert (outcome.code, rawdl.files()) == (23, [])
         assert "a.part: File too large" in outcome.complaint
 
@@ -199,16 +274,54 @@ class TestFailures:
         url = origin.serve("/a", Script(status=status, reason="R", framing="none", keep_alive=False))
         assert self.check(rawdl, 22, url) == f"rawdl: {url}: the server answered {status} R: there is nothing to save"
 
-    def test_a_redirect_is_not_saved(self, rawdl: Command, origin: Origin) -> None:
-        url = origin.serve("/a", Script(status=302, header=(("Location", "/b"),), body=b"moved"))
-        assert "the server answered 302 OK, to /b" in self.check(rawdl, 22, url)
+    @pytest.mark.contract("S40")
+    @pytest.mark.parametrize(("status", "flags"), [(302, ["--max-redirects", "0"]), (300, []), (305, [])])
+    def test_S40_a_redirect_that_is_not_followed_is_not_saved(
+        self, rawdl: Command, origin: Origin, status: int, flags: list[str]
+    ) -> None:
+        url = origin.serve("/a", redirect("/b", status))
+        assert self.check(rawdl, 22, url, *flags).endswith(", to /b: it is not followed")
+        assert len(origin.requests) == 1
+
+    def test_the_password_of_a_redirect_that_is_not_followed_is_not_shown(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", redirect("http://joe:secret@127.0.0.1/a"))
+        complaint = self.check(rawdl, 22, url, "--max-redirects", "0")
+        assert "***@127.0.0.1/a" in complaint and "secret" not in complaint
+
+    @pytest.mark.parametrize(
+        ("location", "words"),
+        [
+            ("/a", "a loop"),
+            ("ftp://127.0.0.1/a", "neither http nor https"),
+            ("http://joe:secret@127.0.0.1/a", "user name or password"),
+            ("/a\tb", "control character"),
+        ],
+    )
+    def test_a_redirect_that_leads_nowhere(self, rawdl: Command, origin: Origin, location: str, words: str) -> None:
+        complaint = self.check(rawdl, 47, origin.serve("/a", redirect(location)))
+        assert words in complaint and "secret" not in complaint
+        assert len(origin.requests) == 1
 
     @pytest.mark.contract("E8")
-    def test_E8_nothing_that_a_server_says_acts_on_the_terminal(self, rawdl: Command, origin: Origin) -> None:
+    @pytest.mark.parametrize("flags", [[], ["--max-redirects", "0"]])
+    def test_E8_nothing_that_a_server_says_acts_on_the_terminal(
+        self, rawdl: Command, origin: Origin, flags: list[str]
+    ) -> None:
         location = "\x1b]0;x\x07\x1b[2J\x9b\x7f"
         url = origin.serve("/a", Script(status=302, reason="\x1b[31mred", header=(("Location", location),)))
-        complaint = self.check(rawdl, 22, url)
+        complaint = self.check(rawdl, 22 if flags else 47, url, *flags)
         assert complaint.isprintable() and "\\x1b]0;x\\x07" in complaint
+
+    def test_an_existing_file_on_demand(self, rawdl: Command, origin: Origin) -> None:
+        (rawdl.folder / "a").write_text("old")
+        complaint = self.check(rawdl, 23, "--no-clobber", origin.serve("/a", Script(body=BODY)))
+        assert complaint.endswith(": a exists already") and origin.requests == []
+        assert (rawdl.folder / "a").read_text() == "old"
+
+    def test_a_checksum_that_does_not_fit(self, rawdl: Command, origin: Origin) -> None:
+        promised = f"sha256:{'0' * 64}"
+        complaint = self.check(rawdl, 32, "--checksum", promised, origin.serve("/a", Resource(BODY)))
+        assert promised in complaint and sha256(BODY).hexdigest() in complaint
 
     @pytest.mark.parametrize(
         "script",
@@ -220,7 +333,7 @@ class TestFailures:
     def test_of_several_failures_the_first_url_decides(self, rawdl: Command, origin: Origin) -> None:
         slow = origin.serve("/slow", Script(body=BODY, head_delay=0.5, cut_at=1000))
         good = origin.serve("/good", Script(body=BODY))
-        outcome = rawdl(good, slow, origin.url("/404"), "-q")
+        outcome = rawdl(good, slow, origin.url("/404"), "-q", "--retries", "0")
         assert outcome.code == 18
         assert {line.split()[1] for line in outcome.stderr.splitlines()} == {f"{slow}:", f"{origin.url('/404')}:"}
         assert rawdl.files() == ["good"]
@@ -228,7 +341,7 @@ class TestFailures:
     @pytest.mark.parametrize("url", ["http://joe:secret@127.0.0.1:1/a", "http://joe:secret@h:0/", "joe:secret@h"])
     def test_a_password_is_not_shown(self, rawdl: Command, url: str) -> None:
         for arguments in ([url], [url, "--json"], [url, url]):
-            outcome = rawdl(*arguments)
+            outcome = rawdl("--retries", "0", *arguments)
             assert "***@" in outcome.stderr
             assert "secret" not in outcome.stderr and b"secret" not in outcome.stdout
 
@@ -250,6 +363,16 @@ class TestUsage:
             (["-H", "Content-Length: 1", "http://h/"], "Content-Length"),
             (["--timeout", "0", "http://h/"], "--timeout"),
             (["--timeout", "nan", "http://h/"], "--timeout"),
+            (["--retries", "-1", "http://h/"], "--retries"),
+            (["--retries", "x", "http://h/"], "--retries"),
+            (["--max-redirects", "1.5", "http://h/"], "--max-redirects"),
+            (["--checksum", "sha256:00", "http://h/"], "64 hexadecimal digits"),
+            (["--checksum", "nonsense:00", "http://h/"], "'nonsense'"),
+            (["--checksum", f"md5:{'0' * 32}", "http://h/a", "http://h/b"], "2 URLs"),
+            (["--no-clobber", "--overwrite", "http://h/"], "--no-clobber"),
+            (["--skip-existing", "--no-clobber", "http://h/"], "--no-clobber"),
+            (["-c", "--no-resume", "http://h/"], "--no-resume"),
+            (["-c", "-o", "-", "http://h/"], "-o -"),
             (["demo", "--size", "0"], "--size"),
             (["demo", "--size", "x"], "--size"),
         ],

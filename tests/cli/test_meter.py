@@ -105,6 +105,10 @@ class TestLine:
     def test_before_the_head(self) -> None:
         assert progress_line(Status("a.iso", waiting="connecting"), 80) == "a.iso  connecting"
 
+    def test_between_two_tries_it_says_how_far_it_is(self) -> None:
+        status = Status("a", 5 * MIB, 10 * MIB, 1000.0, waiting="connecting")
+        assert progress_line(status, 80) == "a   50 %   5.0 of 10.0 MiB  connecting"
+
     def test_without_a_speed_there_is_no_eta(self) -> None:
         assert progress_line(Status("a", 0, 10 * MIB, None), 80) == "a    0 %   0.0 of 10.0 MiB"
 
@@ -177,6 +181,24 @@ class TestTally:
         task.at(TaskState.RECEIVING, 500)
         speed = tally.status(10.1).speed
         assert speed == pytest.approx(5000)
+
+    def test_what_was_there_does_not_count_into_the_speed(self) -> None:
+        task = Task(TaskState.WAITING)
+        tally = Tally([task], "a", now=0.0)
+        tally.status(10.0)
+        task.at(TaskState.RECEIVING, 1_000_500)
+        status = tally.status(10.1, found=1_000_000)
+        assert status.written == 1_000_500 and status.speed == pytest.approx(5000)
+
+    def test_a_download_that_begins_anew_is_measured_anew(self) -> None:
+        task = Task(TaskState.RECEIVING)
+        tally = Tally([task], "a", now=0.0)
+        task.at(TaskState.RECEIVING, 1_000_000)
+        tally.status(1.0)
+        task.at(TaskState.RECEIVING, 100)
+        assert tally.status(1.1) == Status("a", 100)
+        task.at(TaskState.RECEIVING, 600)
+        assert tally.status(1.2).speed == pytest.approx(5000)
 
     def test_the_speed_falls_in_a_stall(self) -> None:
         task = Task(TaskState.RECEIVING)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 import rawdl
-from rawdl.cli.report import CAUSES, exit_code, json_line, message
+from rawdl.cli.report import CAUSES, exit_code, json_line, kept_text, message
 from rawdl.errors import DownloadError, StatusError, TLSError
 from rawdl.proto.url import shown
 
@@ -46,6 +46,18 @@ def test_a_message_is_one_printable_line() -> None:
 def test_a_url_stands_in_a_message_once() -> None:
     error = StatusError("the server answered 404 for http://example.org/a", status_code=404)
     assert message("http://example.org/a", error) == "rawdl: http://example.org/a: the server answered 404"
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        ([], ""),
+        (["/d/\x1b.part"], "; \\x1b.part is kept: the same command goes on from there"),
+        (["/d/a.part", "/d/b.part"], "; 2 parts are kept: the same command goes on from there"),
+    ],
+)
+def test_what_is_kept_is_told_in_printable_text(parts: list[str], text: str) -> None:
+    assert kept_text(parts) == text
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -52,9 +53,17 @@ def test_several_files_share_one_line(rawdl: Command, origin: Origin) -> None:
     assert sorted(line[:12] for line in shown) == ["", "a  1.0 MiB i", "b  1.0 MiB i", "c  1.0 MiB i"]
 
 
+def test_a_skipped_file_is_no_speed(rawdl: Command, origin: Origin) -> None:
+    with open(rawdl.folder / "b", "wb") as large:
+        large.truncate(64 << 20)
+    code, written = rawdl.on_terminal("--skip-existing", origin.serve("/a", SLOW), origin.url("/b"))
+    assert code == 0 and "1 of 2 files" in written and " of 65.0 MiB" in written
+    assert not re.search(r"\d\d\.\d MiB/s", written)
+
+
 def test_a_failure_takes_the_place_of_the_line(rawdl: Command, origin: Origin) -> None:
     url = origin.serve("/a", Script(body=BODY, pace=1.5e6, cut_at=600_000))
-    code, written = rawdl.on_terminal(url)
+    code, written = rawdl.on_terminal("--retries", "0", url)
     assert code == 18 and any("%" in line for line in frames(written))
     assert [line[:7] for line in screen(written)] == ["rawdl: ", ""]
 
