@@ -59,6 +59,10 @@ class Alarm:
             self._floor = SpeedFloor(self._low_speed, self._loop.now)
             self._arm_speed()
 
+    def forget_speed(self) -> None:
+        """Watch it no longer."""
+        self._low_speed = self._floor = None
+
     def advance(self, received: int) -> None:
         """Take note of how many bytes of the body have come: the idle gap begins anew."""
         self.enter(Phase.IDLE)

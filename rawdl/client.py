@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from math import isfinite
@@ -118,6 +118,7 @@ class Client:
         directory: str | os.PathLike[str] | None = None,
         exists: str = "overwrite",
         resume: bool | str = "auto",
+        mirrors: Iterable[str] = (),
         connections: int = 1,
         min_segment: int = 1048576,
         checksum: str | None = None,
@@ -144,10 +145,11 @@ class Client:
 
         What follows is about ``file_path``.  ``exists`` says what to do with a file of that name: "overwrite", "error",
         "rename" (``a.1.iso``) or "skip".  ``resume`` "auto" continues what an earlier download has left, if that is
-        possible, True does so or fails (`RangeError`), False begins anew.  ``connections`` above 1 fetches segments of
-        at least ``min_segment`` bytes side by side.  With ``durable`` the file is on the disk when success is told;
-        ``remote_time`` gives it the server's Last-Modified.  ``checksum`` is ``"sha256:…"`` or another hash of
-        hashlib's: `ChecksumError` if the bytes have another, and no file.
+        possible, True does so or fails (`RangeError`), False begins anew.  ``mirrors`` are URLs of the same file: one
+        is tried when that before it has failed, and several connections use all of them.  ``connections`` above 1
+        fetches segments of at least ``min_segment`` bytes side by side.  With ``durable`` the file is on the disk when
+        success is told; ``remote_time`` gives it the server's Last-Modified.  ``checksum`` is ``"sha256:…"`` or another
+        hash of hashlib's: `ChecksumError` if the bytes have another, and no file.
 
         A url that is none ends the task with `InvalidURL`.  A wrong argument raises TypeError or ValueError here.
         """
@@ -161,6 +163,7 @@ class Client:
         _check_choice("exists", exists, ("overwrite", "error", "rename", "skip"))
         _check_choice("resume", resume, ("auto", True, False))
         checksums = _checksums(checksum)
+        others = _mirrors(mirrors)
         _count("connections", connections, 1)
         _count("min_segment", min_segment, 1)
         times = self._chosen_timeouts(timeout, timeouts)
@@ -213,6 +216,7 @@ class Client:
             rate_limit=rate_limit,
             retry=tries,
             redirects=hops,
+            mirrors=others,
             resume=resume,
             checksums=checksums,
             connections=connections,
@@ -224,6 +228,28 @@ class Client:
         task = DownloadTask(self._driver, parsed.redacted, success, fail, complete)
         self._driver.hand(lambda: task.attach(Download(self._shared, job, task)))
         return task
+
+    def download_metalink(
+        self, document: bytes, directory: str | os.PathLike[str] = ".", **options: Any
+    ) -> list[DownloadTask]:
+        """Make a task for each file of a Metalink 4 document (RFC 5854), with its mirrors and its best checksum.
+
+        The files go to ``directory`` under the names that the document gives them, made safe.  ``options`` are those of
+        `download_file`.  Raises ProtocolError for what is no such document.
+        """
+        from rawdl.proto.mirrors import parse_metalink
+
+        folder = _path("directory", directory)
+        return [
+            self.download_file(
+                url=file.urls[0].url if file.urls else "",
+                file_path=os.path.join(folder, file.name),
+                mirrors=[mirror.url for mirror in file.urls[1:]],
+                checksum=_strongest(file.hashes),
+                **options,
+            )
+            for file in parse_metalink(document).files
+        ]
 
     def _refused(self, error: DownloadError, url: str | None, *callbacks: Any) -> DownloadTask:
         task = DownloadTask(self._driver, shown(url or ""), *callbacks)
@@ -421,6 +447,20 @@ def _check_choice(name: str, value: bool | str, choices: tuple[bool | str, ...])
         raise TypeError(f"{name} is one of {choices}, not {value!r}")
     if value not in choices:
         raise ValueError(f"{name} is one of {choices}, not {value!r}")
+
+
+def _strongest(hashes: Mapping[str, str]) -> str | None:
+    """Return the one of a Metalink's hashes that is hardest to forge."""
+    for name in ("sha512", "sha384", "sha256", "sha224", "sha1", "md5"):
+        if name in hashes:
+            return f"{name}:{hashes[name]}"
+    return None
+
+
+def _mirrors(given: Iterable[str]) -> tuple[URL, ...]:
+    if isinstance(given, str):
+        raise TypeError("mirrors is a collection of URLs, not a str")
+    return tuple(URL.parse(url) for url in given)
 
 
 def _checksums(given: str | None) -> tuple[Checksum, ...]:

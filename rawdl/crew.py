@@ -8,10 +8,11 @@ server that refuses ranges loses us the other members, and the first goes on to 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
+from rawdl.alarm import Alarm
 from rawdl.continuation import Continuation
-from rawdl.errors import DownloadError, IncompleteBody, RangeError, StorageError, status_error
+from rawdl.errors import DownloadError, IncompleteBody, RangeError, StorageError, Timeout, status_error
 from rawdl.fetch import Fetch
 from rawdl.job import Job, Shared
 from rawdl.partfile import PartFile
@@ -21,9 +22,14 @@ from rawdl.proto.events import BodyComplete, HeadReceived
 from rawdl.proto.pacing import TokenBucket
 from rawdl.proto.ranges import OVERLAP, Append, Asked, Restart, judge
 from rawdl.proto.segments import Coverage, Plan, Segment
+from rawdl.proto.timeouts import Phase, Timeouts
+from rawdl.proto.url import URL
 from rawdl.results import Marks
 from rawdl.sinks import Sink
 from rawdl.throttle import Throttle
+
+# What a member waits for, it has its own limits for.
+_NEVER: Final = Timeouts(resolve=None, connect=None, tls=None, send=None, head=None, idle=None)
 
 
 class CrewOwner(Protocol):
@@ -75,12 +81,16 @@ class Crew:
         self.plan = Plan(course.total, done, job.min_segment)
         # Where new bytes follow those of an earlier download the two are compared: so many of them can be.
         self.seams = {stop: min(OVERLAP, stop - start) for start, stop in done}
+        # Where the file is: beside the first, those that were found to be of the same length, or have yet to be.
+        self._sources = [course.url, *course.mirrors]
         self._size = job.connections
         self._members: list[Member] = []
+        self._broken = 0  # members that have failed since one last came to a good end
         self._spare: Slot | None = None  # the task's own, while no member uses it
         self._marks: Marks | None = None  # the task's own, for the first member
         self._active = False
-        self._alone = False  # the server refuses ranges
+        self.terms = job.terms._replace(low_speed=None)
+        self._alarm = Alarm(shared.loop, _NEVER, job.terms.low_speed, self._too_slow)
         self.paused = False
         self.part.share(self.plan.coverage)
 
@@ -91,27 +101,53 @@ class Crew:
         """Make the first member of a fetch whose response goes on to the end of the file, from the first gap on."""
         segment = self.plan.take()
         assert segment is not None
-        self._members.append(Member(self, slot, None, fetch, segment))
+        member = Member(self, self._sources[0], slot, None)
+        member.adopt(fetch, segment)
+        self._members.append(member)
         self._active = True
+        self._alarm.body_begins()
         self.shared.loop.call_soon(self._recruit)
         return SegmentSink(self.part, self.plan, segment)
 
     def begin(self, slot: Slot, marks: Marks) -> None:
         """Begin again, after the last member has failed."""
-        self._spare, self._marks, self._size = slot, marks, self.job.connections
-        self._active, self._alone = True, False
+        self._spare, self._marks = slot, marks
+        self._sources = [self.course.url, *self.course.mirrors]
+        self._size, self._broken, self._active = self.job.connections, 0, True
+        self._alarm.body_begins()
         self._recruit()
 
     def _recruit(self) -> None:
         """Find new members, as long as there is work and they are not too many."""
-        while self._active and not (self._alone or self.paused or self.owner.stopping):
-            if len(self._members) >= self._size or not self.plan.has_work:
+        while self._active and self._sources and not (self.paused or self.owner.stopping):
+            # The task's own slot is not to lie idle while others wait for one.
+            count = self._working if self._spare is not None else len(self._members)
+            if count >= self._size or not self.plan.has_work:
                 return
             slot, self._spare = self._spare, None
             marks, self._marks = self._marks, None
-            member = Member(self, slot, marks)
+            member = Member(self, self._least_used(), slot, marks)
             self._members.append(member)
             member.begin()
+
+    @property
+    def _working(self) -> int:
+        return sum(member.segment is not None for member in self._members)
+
+    def _least_used(self) -> URL:
+        return min(self._sources, key=lambda url: sum(member.url is url for member in self._members))
+
+    def received(self) -> None:
+        """Take note that there are more bytes."""
+        self._alarm.advance(self.plan.received_bytes)
+        self.owner.crew_received()
+
+    def _too_slow(self, phase: Phase) -> None:
+        low = self.job.terms.low_speed
+        assert low is not None
+        least = f"{low.bytes_per_second:g} bytes per second for {low.seconds:g} s"
+        message = f"slower than {least}, over {self._working} connections, after {self.plan.received_bytes} bytes"
+        self._give_up(Timeout(message, phase=phase))
 
     def left(self, member: Member, error: DownloadError | None) -> None:
         """Take back what a member has not done, and see who does it now."""
@@ -123,18 +159,22 @@ class Crew:
         if self.plan.complete:
             self.cancel()
             self.owner.crew_done()
-        elif error is not None and (not self._members or member.spoils_all(error)):
-            self._give_up(error)
+        elif error is None:
+            self._broken = 0
+            self.shared.loop.call_soon(self._recruit)
         else:
-            self._carry_on(member, error)
+            self._broke(member, error)
 
-    def _carry_on(self, member: Member, error: DownloadError | None) -> None:
-        """Replace somebody who has failed, unless that would fail as well: the others do the work."""
-        self._alone = self._alone or isinstance(error, RangeError)
-        if error is not None and not member.fruitful:
+    def _broke(self, member: Member, error: DownloadError) -> None:
+        """Replace somebody who has failed, unless that would fail as well."""
+        self._broken += 1
+        if isinstance(error, RangeError) and member.url in self._sources:
+            self._sources.remove(member.url)  # it does not serve what is missing
+        elif not member.fruitful:
             self._size = max(1, self._size - 1)
-        if self._alone and not self._members:
-            self._give_up(RangeError("the server does not serve the ranges that are missing"))
+        hopeless = self._broken >= self._size or not self._sources
+        if member.spoils_all(error) or (hopeless and not self._working):
+            self._give_up(error)
         else:
             self.shared.loop.call_soon(self._recruit)
 
@@ -145,12 +185,14 @@ class Crew:
     def pause(self) -> None:
         """Stop reading."""
         self.paused = True
+        self._alarm.pause()
         for member in self._members:
             member.pause()
 
     def resume(self) -> None:
         """End a pause."""
         self.paused = False
+        self._alarm.resume()
         for member in self._members:
             member.resume()
         self.shared.loop.call_soon(self._recruit)
@@ -158,6 +200,7 @@ class Crew:
     def cancel(self) -> None:
         """Close every connection."""
         self._active = False
+        self._alarm.stop()
         members, self._members = self._members, []
         for member in members:
             member.cancel()
@@ -171,25 +214,22 @@ class Member:
     ``slot`` and ``marks`` are the task's own, if it is to use those.
     """
 
-    def __init__(
-        self,
-        crew: Crew,
-        slot: Slot | None,
-        marks: Marks | None,
-        fetch: Fetch | None = None,
-        segment: Segment | None = None,
-    ) -> None:
-        self.segment = segment
+    def __init__(self, crew: Crew, url: URL, slot: Slot | None, marks: Marks | None) -> None:
+        self.url = url
+        self.segment: Segment | None = None
         self.slot = slot
-        self.answered = fetch is not None  # whether its response fits
+        self.answered = False  # whether its response fits
         self._crew = crew
         self._marks = marks
-        self._fetch = fetch
+        self._fetch: Fetch | None = None
         self._asked: Asked | None = None
         self._over = False
         self._held = False  # it has a slot, and waits for the end of a pause
-        if fetch is not None:
-            fetch.owner = self
+
+    def adopt(self, fetch: Fetch, segment: Segment) -> None:
+        """Go on with a fetch whose response has begun."""
+        self._fetch, self.segment, self.answered = fetch, segment, True
+        fetch.join(self)
 
     @property
     def fruitful(self) -> bool:
@@ -202,7 +242,7 @@ class Member:
 
     def begin(self) -> None:
         """Connect, as soon as the host has room for one more."""
-        pool, url = self._crew.shared.pool, self._crew.course.url
+        pool, url = self._crew.shared.pool, self.url
         self._key = Key(url.origin, self._crew.shared.context_for(url))
         if self.slot is None:
             self.slot = pool.submit_extra(self._key, self._connect)
@@ -223,17 +263,17 @@ class Member:
         if self.segment is None:
             self._end(None)
             return
-        request = crew.course.request_for(self._range(self.segment))
+        request = crew.course.request_for(self._range(self.segment), self.url)
         throttle = Throttle.of(crew.shared.loop, crew.shared.bucket, crew.bucket)
         marks = self._marks or Marks(crew.shared.loop.now, 0.0)
-        self._fetch = Fetch(crew.shared, self, self._key, request, crew.job.terms, marks, throttle)
+        self._fetch = Fetch(crew.shared, self, self._key, request, crew.terms, marks, throttle)
         self._fetch.begin()
 
     def _range(self, segment: Segment) -> Asked:
         crew = self._crew
-        assert crew.course.validator is not None
+        validator = crew.course.validator if self.url is crew.course.url else None
         overlap = crew.seams.get(segment.start, 0)
-        self._asked = Asked(segment.start, segment.reach - 1, crew.plan.total, crew.course.validator, overlap)
+        self._asked = Asked(segment.start, segment.reach - 1, crew.plan.total, validator, overlap)
         return self._asked
 
     # What the fetch tells
@@ -255,7 +295,7 @@ class Member:
         verdict = judge(asked, head)
         if not isinstance(verdict, Append):
             if verdict is None:
-                raise status_error(head.status_code, crew.course.url.redacted)
+                raise status_error(head.status_code, self.url.redacted)
             raise RangeError(verdict.reason if isinstance(verdict, Restart) else f"{head.status_code} for a range")
         self.answered = True
         crew.owner.crew_answered(head)
@@ -265,7 +305,7 @@ class Member:
 
     def fetch_received(self, received: int) -> None:
         """Stop where another member has begun."""
-        self._crew.owner.crew_received()
+        self._crew.received()
         if self.segment is not None and not self.segment.left:
             self._end(None)
 
@@ -277,7 +317,7 @@ class Member:
         if not self.fruitful:
             error = IncompleteBody("the response to a range was empty", received=0, expected=None)
         try:
-            self._crew.owner.crew_received()
+            self._crew.received()
         except DownloadError as exc:
             error = exc
         self._end(error)

@@ -94,7 +94,14 @@ class Download:
         self._shared = shared
         self._job = job
         self._task = task
-        self._course = Course(job.request, job.header, redirects=job.redirects, retry=job.retry, resume=job.resume)
+        self._course = Course(
+            job.request,
+            job.header,
+            redirects=job.redirects,
+            retry=job.retry,
+            resume=job.resume,
+            mirrors=job.mirrors,
+        )
         limit = job.rate_limit
         self._bucket = None if limit is None else TokenBucket(limit, shared.loop.time())
         self._marks = Marks(shared.loop.time(), shared.loop.wall_offset())
@@ -265,6 +272,8 @@ class Download:
 
     def _sink_for(self, head: HeadReceived) -> Sink:
         """Return what takes the bytes: several connections together, or this one alone."""
+        if "link" in head.header and self._is_promised(head):  # else nothing would tell a mirror's file from another
+            self._course.learn_mirrors(head.header)
         if self._is_worth_sharing(head):
             assert self._fetch is not None and self._slot is not None
             self._share()
@@ -428,35 +437,40 @@ class Download:
 
     def _recover(self, error: DownloadError) -> bool:
         """Get ready for another try, if the failure allows one and the sink does; say whether there will be one."""
-        course, sink = self._course, self._job.sink
+        course = self._course
         if self._fetch is not None:
             self._fetch.cancel()
         if course.following:
             self._soon(self._follow)  # all that broke is the body of a redirect, which nobody wants
             return True
         written = self._written()
-        continues = course.validator is not None or not written
-        if not continues and not sink.restartable:
+        spoiled = isinstance(error, RangeError | ChecksumError)
+        continues = not spoiled and (course.validator is not None or not written)
+        if not continues and not self._job.sink.restartable:
             return False
-        if course.begins_anew_after(error, crew=self._crew is not None):
-            delay, continues = 0.0, False
-        elif self._shared.loop.now - self._resumed_at < _AT_ONCE and is_transient(error):
-            delay = 0.0  # the server did not wait for the end of our pause
-            self._resumed_at = -inf
-        else:
-            tried = course.failed(error, written, int.from_bytes(os.urandom(4), "big") / 2**32)
-            if tried is None:
-                return False
-            delay = tried
+        delay = self._delay(error, written)
+        if delay is None:
+            return False
         if continues:
-            course.base = written  # with a crew that is no offset, and not used as one
-        elif sink.restartable:
+            course.base = written
+        else:
             self._restart()
             course.restart()
-        else:
-            return False
         self._wait(delay)
         return True
+
+    def _delay(self, error: DownloadError, written: int) -> float | None:
+        """Return how long to wait before another try, here or at a mirror; None: there is to be none."""
+        course, now = self._course, self._shared.loop.now
+        if isinstance(error, RangeError):
+            return 0.0 if course.begins_anew_after(error, crew=self._crew is not None) else None
+        if now - self._resumed_at < _AT_ONCE and is_transient(error):
+            self._resumed_at = -inf
+            return 0.0  # the server did not wait for the end of our pause
+        delay = course.failed(error, written, int.from_bytes(os.urandom(4), "big") / 2**32)
+        if delay is None and course.goes_elsewhere(error):
+            return 0.0
+        return delay
 
     def _restart(self) -> None:
         """Forget what was written."""

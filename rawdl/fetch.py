@@ -122,6 +122,11 @@ class Fetch:
         """Take a connection or make one, and go on from there."""
         self._advance()
 
+    def join(self, owner: FetchOwner) -> None:
+        """Go on for another owner, who watches the speed of several together."""
+        self.owner = owner
+        self._alarm.forget_speed()
+
     @property
     def received(self) -> int:
         """Payload bytes of the response so far."""

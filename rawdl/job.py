@@ -80,6 +80,7 @@ class Job(NamedTuple):
     rate_limit: float | None
     retry: Retry
     redirects: Redirects
+    mirrors: tuple[URL, ...]
     resume: bool | str
     checksums: tuple[Checksum, ...]
     connections: int

@@ -41,7 +41,8 @@ class Lanes:
 
         Return the bytes read, no more than ``most``; None: the connection is dry, 0: its end.
         """
-        most = min(most, self._sink.room())
+        if room := self._sink.room():  # else what is still to come is the end of the framing
+            most = min(most, room)
         window = min(self._exchange.body_window(), most)
         if self._splicing and window >= _WORTH_SPLICING and self._sink.splice_target() is not None:
             n = self._splice(window)

@@ -34,7 +34,8 @@ _STOPPED: Final = (TaskState.FAILED, TaskState.ABORTED)
 # What may be paused, and where a pause goes back to.
 PAUSABLE: Final = (TaskState.QUEUED, TaskState.CONNECTING, TaskState.WAITING, TaskState.RECEIVING)
 # From each state, those that may follow.  Back to connecting: a redirect, another try, a reused connection that turns
-# out to be dead.  Past them to finishing: a file that needs no request, or that a 416 proves to be whole.
+# out to be dead, a mirror after a wrong checksum.  Past them to finishing: a file that needs no request, or that a 416
+# proves to be whole.
 _LEGAL: Final = {
     TaskState.QUEUED.value: (TaskState.CONNECTING, TaskState.FINISHING, TaskState.PAUSED, *_STOPPED),
     TaskState.CONNECTING.value: (TaskState.WAITING, TaskState.PAUSED, *_STOPPED),
@@ -47,7 +48,7 @@ _LEGAL: Final = {
     ),
     TaskState.RECEIVING.value: (TaskState.FINISHING, TaskState.CONNECTING, TaskState.PAUSED, *_STOPPED),
     TaskState.PAUSED.value: (*PAUSABLE, *_STOPPED),
-    TaskState.FINISHING.value: (TaskState.COMPLETED, *_STOPPED),
+    TaskState.FINISHING.value: (TaskState.COMPLETED, TaskState.CONNECTING, *_STOPPED),
     TaskState.COMPLETED.value: (),
     TaskState.FAILED.value: (),
     TaskState.ABORTED.value: (),

@@ -47,7 +47,19 @@ LAYERS: dict[str, set[str]] = {
     "job": {"loop", "connection", "lanes", "pool", "sinks", "partfile", "task", "proto."},
     "fetch": {"errors", "loop", "alarm", "throttle", "connection", "lanes", "pool", "job", "results", "sinks"}
     | {"proto."},
-    "crew": {"errors", "throttle", "pool", "job", "fetch", "partfile", "sinks", "continuation", "results", "proto."},
+    "crew": {
+        "errors",
+        "alarm",
+        "throttle",
+        "pool",
+        "job",
+        "fetch",
+        "partfile",
+        "sinks",
+        "continuation",
+        "results",
+        "proto.",
+    },
     "engine": {"errors", "loop", "throttle", "pool", "job", "fetch", "crew", "sinks", "continuation"}
     | {"verify", "results", "task", "proto."},
     "refusal": {"errors", "job", "task", "proto."},

@@ -660,6 +660,7 @@ def test_T35_no_move_but_the_legal_ones():
         ("receiving", "finishing"),
         ("receiving", "connecting"),
         ("finishing", "completed"),
+        ("finishing", "connecting"),
     }
     legal |= {(str(state), end) for state in states[:6] for end in ("failed", "aborted")}
     legal |= {move for state in states[:4] for move in ((str(state), "paused"), ("paused", str(state)))}

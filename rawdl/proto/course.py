@@ -10,16 +10,25 @@ came of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from rawdl.errors import DownloadError, RangeError, status_error
+from rawdl.errors import (
+    Aborted,
+    DownloadError,
+    RangeError,
+    StorageError,
+    Timeout,
+    TooLarge,
+    status_error,
+)
 from rawdl.proto.events import HeadReceived
 from rawdl.proto.fields import parse_retry_after
-from rawdl.proto.messages import Request
+from rawdl.proto.messages import Headers, Request
 from rawdl.proto.ranges import Append, Asked, Complete, Restart, Validator, Whole, judge, strong_validator
-from rawdl.proto.redirects import Chain, Redirects
+from rawdl.proto.redirects import Chain, Redirects, crossing
 from rawdl.proto.retry import Attempts, Retry
+from rawdl.proto.timeouts import Phase
 from rawdl.proto.url import URL
 
 # The body of a redirect is read to its end, for the connection's sake, if that costs less than a new connection: some
@@ -69,6 +78,7 @@ class Course:
         "best",
         "following",
         "lone",
+        "mirrors",
         "ranged",
         "total",
         "validator",
@@ -82,8 +92,10 @@ class Course:
         redirects: Redirects,
         retry: Retry,
         resume: bool | str,
+        mirrors: Iterable[URL] = (),
     ) -> None:
         self._request = request
+        self.mirrors = list(mirrors)  # that have not been tried
         self._header = header
         self._redirects = redirects
         self._retry = retry
@@ -137,11 +149,14 @@ class Course:
         self.asked = Asked(self.base, None, self.total, self.validator, overlap)
         return self.request_for(self.asked)
 
-    def request_for(self, asked: Asked) -> Request:
-        """Return the request for a range."""
+    def request_for(self, asked: Asked, url: URL | None = None) -> Request:
+        """Return the request for a range, of a mirror if its URL is given."""
+        url, header = url or self.url, self._fields()
+        if url.origin != self.url.origin:
+            header = crossing(header)
         # The caller's conditions are about the whole; with a range goes If-Range, and nothing else.
-        header = {name: value for name, value in self._fields().items() if not name.lower().startswith("if-")}
-        return Request("GET", self.url, header | asked.fields())
+        header = {name: value for name, value in header.items() if not name.lower().startswith("if-")}
+        return Request("GET", url, header | asked.fields())
 
     def _fields(self) -> dict[str, str | None]:
         return dict((self._header or {}) if self._chain is None else self._chain.header)
@@ -160,6 +175,8 @@ class Course:
             return self._followed(head)
         if status >= 400 and self._tries().retries_status(status):
             self._retry_after = parse_retry_after(head.header.get("retry-after", ""), wall_clock=wall_clock)
+            raise status_error(status, self.url.redacted)
+        if status >= 400 and self.mirrors:
             raise status_error(status, self.url.redacted)
         if self.asked is not None:
             return self._continued(self.asked, head)
@@ -224,6 +241,30 @@ class Course:
     def begins_anew_after(self, error: DownloadError, *, crew: bool) -> bool:
         """Say whether, since what is there cannot be continued, the whole is to be asked for: at no attempt's cost."""
         return isinstance(error, RangeError) and (crew or self.asked is not None) and self._resume is not True
+
+    def learn_mirrors(self, header: Headers) -> None:
+        """Take note of the mirrors that a response tells of (RFC 6249); its file must be verified in the end."""
+        from rawdl.proto.mirrors import mirrors_of
+
+        known = {str(self.url), *map(str, self.mirrors)}
+        self.mirrors += [URL.parse(mirror.url) for mirror in mirrors_of(header, self.url) if mirror.url not in known]
+
+    def goes_elsewhere(self, error: DownloadError) -> bool:
+        """Move to the next mirror, if there is one and the failure is none that it would share.
+
+        It gets a whole set of tries.  Whether it has the same version the validator tells, or else the whole is asked
+        for.
+        """
+        if not self.mirrors or isinstance(error, Aborted | StorageError | TooLarge):
+            return False
+        if isinstance(error, Timeout) and error.phase == Phase.TOTAL:
+            return False
+        url, header = self.mirrors.pop(0), self._fields()
+        if url.origin != self.url.origin:
+            header = crossing(header)
+        self._attempts = Attempts(self._retry, (*self.history, error))
+        self._header, self._request, self._chain = header, Request("GET", url, header), None
+        return True
 
     def _tries(self) -> Attempts:
         if self._attempts is None:

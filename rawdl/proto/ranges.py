@@ -64,7 +64,7 @@ class Asked(NamedTuple):
     offset: int
     last: int | None
     total: int | None
-    validator: Validator
+    validator: Validator | None
     overlap: int = 0
 
     @property
@@ -73,10 +73,19 @@ class Asked(NamedTuple):
         return self.offset - self.overlap
 
     def fields(self) -> dict[str, str]:
-        """Return the header fields that ask; Range never goes without If-Range (T45, RFC 9110 13.1.5)."""
+        """Return the header fields that ask.
+
+        Range never goes without If-Range (T45, RFC 9110 13.1.5), but to a mirror, whose validator nobody knows: what it
+        sends is held against the total, and in the end against the checksum.
+        """
         assert self.first >= 0 and (self.last is None or self.first <= self.last)
         last = "" if self.last is None else self.last
-        return {"Range": f"bytes={self.first}-{last}", "If-Range": self.validator.value}
+        fields = {"Range": f"bytes={self.first}-{last}"}
+        return fields if self.validator is None else fields | {"If-Range": self.validator.value}
+
+    def is_of(self, header: Headers) -> bool:
+        """Return whether a response may be of the version that was asked for."""
+        return self.validator is None or self.validator.holds(header)
 
 
 class Append(NamedTuple):
@@ -174,7 +183,7 @@ def _judge_partial(asked: Asked, head: HeadReceived) -> Append | Restart:
         return Restart("the 206 is multipart/byteranges, though one range was asked for")
     if _is_coded(header):
         return Restart("the 206 has a content coding, though identity was asked for")
-    if not asked.validator.holds(header):
+    if not asked.is_of(header):
         return Restart("the 206 is of another version: its validator differs")
     found = parse_content_range(header.get("content-range", ""))
     if not isinstance(found, ContentRange) or found.total is None:
@@ -190,7 +199,7 @@ def _judge_partial(asked: Asked, head: HeadReceived) -> Append | Restart:
     part = Append(found.first, found.last, found.total)
     if head.framing.length not in (None, part.length):
         return Restart(f"the 206 has {head.framing.length} bytes, and a Content-Range of {part.length}")
-    if asked.validator.kind == "etag" and "etag" not in header:
+    if asked.validator is not None and asked.validator.kind == "etag" and "etag" not in header:
         return Restart("the 206 has no ETag, and the 200 had one (RFC 9110 15.3.7)")
     return part
 
@@ -199,7 +208,7 @@ def _judge_unsatisfied(asked: Asked, header: Headers) -> Complete | Restart:
     found = parse_content_range(header.get("content-range", ""))
     if not isinstance(found, UnsatisfiedRange):
         return Restart("the 416 does not say how long the whole is")
-    if not asked.validator.holds(header):
+    if not asked.is_of(header):
         return Restart("the 416 is of another version: its validator differs")
     if found.total != asked.offset or asked.total not in (None, found.total):
         return Restart(f"the 416 is of {found.total} bytes, and {asked.offset} are here")

@@ -56,7 +56,7 @@ CROSSES: Final = frozenset(
         "cache-control",
         "dnt",
         "pragma",
-        "range",  # without it the whole would come where a part was asked for; but see _crossing
+        "range",  # without it the whole would come where a part was asked for; but see crossing
         "sec-gpc",
         "user-agent",
         "want-content-digest",
@@ -147,7 +147,7 @@ class Chain:
         fragment = self.url.fragment if target.fragment is None else target.fragment
         userinfo = self.url.userinfo
         if target.origin != self.url.origin:
-            self.header = _crossing(self.header)
+            self.header = crossing(self.header)
             userinfo = None
         self.hops += (self.url.redacted,)
         self._seen.add(_requested(target))
@@ -169,7 +169,7 @@ def _location(header: Headers, here: str) -> str:
     return location
 
 
-def _crossing(header: Mapping[str, str | None]) -> dict[str, str | None]:
+def crossing(header: Mapping[str, str | None]) -> dict[str, str | None]:
     """Return what of the caller's fields may be sent to another origin.
 
     A Range goes without a condition only: If-Range and its like stay behind, and the part would be one of who knows

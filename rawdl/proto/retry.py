@@ -7,7 +7,7 @@ better.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from sys import float_info
 from typing import Final
@@ -100,11 +100,11 @@ class Attempts:
 
     __slots__ = ("_barren", "_ceiling", "_history", "_retry")
 
-    def __init__(self, retry: Retry) -> None:
+    def __init__(self, retry: Retry, history: Iterable[DownloadError] = ()) -> None:
         self._retry = retry
         self._barren = 0  # tries in a row that brought nothing
         self._ceiling = min(retry.backoff, retry.max_delay)  # of the next wait
-        self._history: deque[DownloadError] = deque(maxlen=_REMEMBERED)
+        self._history: deque[DownloadError] = deque(history, maxlen=_REMEMBERED)
 
     @property
     def history(self) -> tuple[DownloadError, ...]:
