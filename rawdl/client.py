@@ -225,9 +225,28 @@ class Client:
             progress_interval=progress_interval,
             fail_on_status=fail_on_status,
         )
-        task = DownloadTask(self._driver, parsed.redacted, success, fail, complete)
+        recipe: dict[str, object] | None = None
+        if part is not None:
+            recipe = {
+                "url": str(parsed),
+                "file_path": part.destination.whole_path,
+                "exists": exists,
+                "checksum": checksum,
+            }
+            recipe |= {"mirrors": [str(mirror) for mirror in others], "connections": connections, "durable": durable}
+        task = DownloadTask(self._driver, parsed.redacted, success, fail, complete, recipe)
         self._driver.hand(lambda: task.attach(Download(self._shared, job, task)))
         return task
+
+    def resume(self, data: Mapping[str, Any], **options: Any) -> DownloadTask:
+        """Go on with a download whose `DownloadTask.resume_data` was kept.
+
+        ``options`` are those of `download_file`, and go before what is in ``data``: callbacks and ``header`` must be
+        given again.  What was written is used if the file is still the same, as with ``resume="auto"``.
+        """
+        if not isinstance(data, Mapping):
+            raise TypeError(f"data is what resume_data() returned, not {type(data).__name__}")
+        return self.download_file(**{**data, **options})
 
     def download_metalink(
         self, document: bytes, directory: str | os.PathLike[str] = ".", **options: Any

@@ -92,7 +92,8 @@ class Crew:
         self.terms = job.terms._replace(low_speed=None)
         self._alarm = Alarm(shared.loop, _NEVER, job.terms.low_speed, self._too_slow)
         self.paused = False
-        self.part.share(self.plan.coverage)
+        self.part.share(self.plan.coverage, course.total)
+        self.part.position = self.plan.received_bytes
 
     def __repr__(self) -> str:
         return f"<Crew {len(self._members)} of {self._size}, {self.plan!r}>"
@@ -140,7 +141,8 @@ class Crew:
     def received(self) -> None:
         """Take note that there are more bytes."""
         self._alarm.advance(self.plan.received_bytes)
-        self.owner.crew_received()
+        if not self.plan.complete:  # else it is told as the last of all
+            self.owner.crew_received()
 
     def _too_slow(self, phase: Phase) -> None:
         low = self.job.terms.low_speed
@@ -159,9 +161,11 @@ class Crew:
         if self.plan.complete:
             self.cancel()
             self.owner.crew_done()
-        elif error is None:
+        elif error is None and (self._sources or self._working):
             self._broken = 0
             self.shared.loop.call_soon(self._recruit)
+        elif error is None:
+            self._give_up(RangeError("the server does not serve the ranges that are missing"))
         else:
             self._broke(member, error)
 
@@ -172,7 +176,7 @@ class Crew:
             self._sources.remove(member.url)  # it does not serve what is missing
         elif not member.fruitful:
             self._size = max(1, self._size - 1)
-        hopeless = self._broken >= self._size or not self._sources
+        hopeless = self._broken >= self.job.connections or not self._sources
         if member.spoils_all(error) or (hopeless and not self._working):
             self._give_up(error)
         else:

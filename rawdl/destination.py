@@ -71,6 +71,11 @@ class Destination:
             self._all.claim(place, self)
             self._claimed = place
 
+    @property
+    def whole_path(self) -> str:
+        """The path from the root on."""
+        return self._final
+
     def release(self) -> None:
         """Let another task have the name."""
         if self._claimed is not None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -160,9 +160,9 @@ class Download:
         if job.part is not None and job.part.found is not None:
             found = job.part.found
             assert found.validator is not None
-            self._resumed_from = job.part.position
-            self._course.adopt(found.validator, found.total, self._resumed_from)
-            self._measure()
+            self._resumed_from = _count(job.part.ranges)
+            self._course.adopt(found.validator, found.total, job.part.position)
+            self._measure(self._resumed_from)
         self._ask()
 
     def _skip(self, size: int) -> None:
@@ -254,7 +254,8 @@ class Download:
             self._restart()
         self._origin = answer.origin
         self._framing = head.framing
-        restarted = self._measure()
+        shares = self._is_worth_sharing(head)
+        restarted = self._measure(_count(job.part.there()) if shares and job.part is not None else course.base)
         self._enter(TaskState.RECEIVING)
         self._note_head(head)
         if job.fail_on_status and head.status_code >= 400 and not self._over:
@@ -264,27 +265,16 @@ class Download:
         if self._over:
             return Sink()
         self._check_room()
-        sink = self._sink_for(head)
+        if "link" in head.header and self._is_promised(head):  # else nothing would tell a mirror's file from another
+            course.learn_mirrors(head.header)
+        sink = self._shared_sink(head) if shares else self._sole_sink(head)
         if answer.length is None:
             return sink
         there = b"" if job.part is None else job.part.read(answer.origin, course.base - answer.origin)
         return Continuation(sink, there, answer.length, framed=head.framing.length is not None)
 
-    def _sink_for(self, head: HeadReceived) -> Sink:
-        """Return what takes the bytes: several connections together, or this one alone."""
-        if "link" in head.header and self._is_promised(head):  # else nothing would tell a mirror's file from another
-            self._course.learn_mirrors(head.header)
-        if self._is_worth_sharing(head):
-            assert self._fetch is not None and self._slot is not None
-            self._share()
-            assert self._crew is not None
-            fetch, self._fetch = self._fetch, None
-            if self._is_promised(head):
-                self._verifier().promise(head.header, partial=head.status_code == 206)
-            return self._crew.enlist(fetch, self._slot)
-        return self._verified(head) if self._is_promised(head) else self._job.sink
-
     def _is_worth_sharing(self, head: HeadReceived) -> bool:
+        """Whether several connections are to fetch what is missing."""
         job, course = self._job, self._course
         if job.connections == 1 or job.part is None or course.validator is None or course.total is None:
             return False
@@ -292,24 +282,27 @@ class Download:
             return False
         return course.total - course.base >= 2 * job.min_segment
 
-    def _share(self) -> None:
-        """Make a crew, which begins with all that is there."""
+    def _shared_sink(self, head: HeadReceived) -> Sink:
+        """Make a crew, with this fetch as its first member."""
         from rawdl.crew import Crew
 
-        assert self._job.part is not None and self._progress is not None
-        there = self._job.part.there()
-        self._crew = Crew(self._shared, self, self._job, self._course, self._bucket, there)
-        written = self._crew.plan.received_bytes
-        if self._resumed_from:
-            self._resumed_from = written
-        self._progress.continue_with(self._shared.loop.now, self._course.total, written)
+        part, slot = self._job.part, self._slot
+        assert part is not None and slot is not None and self._fetch is not None
+        if self._is_promised(head):
+            self._verifier().promise(head.header, partial=head.status_code == 206)
+        self._crew = Crew(self._shared, self, self._job, self._course, self._bucket, part.there())
+        fetch, self._fetch = self._fetch, None
+        return self._crew.enlist(fetch, slot)
 
-    def _measure(self) -> ProgressUpdate | None:
+    def _sole_sink(self, head: HeadReceived) -> Sink:
+        return self._verified(head) if self._is_promised(head) else self._job.sink
+
+    def _measure(self, written: int) -> ProgressUpdate | None:
         """Measure against what is known of the length; return the event to tell if the counts begin anew."""
-        now, course = self._shared.loop.now, self._course
+        now, total = self._shared.loop.now, self._course.total
         if self._progress is not None:
-            return self._progress.continue_with(now, course.total, course.base)
-        self._progress = Progress(now, course.total, self._job.progress_interval, course.base)
+            return self._progress.continue_with(now, total, written)
+        self._progress = Progress(now, total, self._job.progress_interval, written)
         return None
 
     def _note_head(self, head: HeadReceived) -> None:
@@ -405,7 +398,7 @@ class Download:
         """It begins to receive, maybe after all of its members had failed."""
         if self._task.state is not TaskState.WAITING:
             return
-        self._measure()
+        self._measure(self._written())
         self._enter(TaskState.RECEIVING)
         self._note_head(head)
         if self._job.part is not None and not self._over:
@@ -679,3 +672,7 @@ class Download:
         if self._progress is None:
             return ProgressUpdate()
         return self._progress.snapshot(self._shared.loop.time())
+
+
+def _count(ranges: Iterable[tuple[int, int]]) -> int:
+    return sum(stop - start for start, stop in ranges)

@@ -182,13 +182,14 @@ class PartFile(Sink):
     def _look(self, locked: bool) -> Record | None:
         """Read what stands beside the part, and refuse what another process is writing.
 
-        One of this machine would have the lock, if there are locks.
+        One of this machine would have the lock, if there are locks (which this process may not be able to see its own
+        of: NFS has them by process).
         """
         from rawdl.journal import Journal
 
         self._journal = Journal(self._part)
         record = self._journal.load()
-        if record is None or (locked and record.owner.is_local):
+        if record is None or (locked and record.owner.is_local and record.owner.pid != os.getpid()):
             return record
         if record.owner.is_alive(self._journal.idle):
             raise StorageError(f"{self._part} is in use by process {record.owner.pid}", path=self._part)
@@ -241,9 +242,19 @@ class PartFile(Sink):
         except OSError as exc:
             raise self.failed(exc) from exc
 
-    def share(self, coverage: Callable[[], Iterable[tuple[int, int]]]) -> None:
-        """Let several write at once: ``coverage`` tells which bytes are there, and ``position`` how many."""
+    def share(self, coverage: Callable[[], Iterable[tuple[int, int]]], total: int) -> None:
+        """Let several write at once: ``coverage`` tells which bytes are there, and ``position`` how many.
+
+        The part gets its whole length at once, where the file system can: what is written far apart is to lie close
+        together, and a disk that is full is to be found out now.
+        """
         self._coverage = coverage
+        with suppress(AttributeError):  # not everywhere
+            try:
+                os.posix_fallocate(self._fd, 0, total)
+            except OSError as exc:
+                if exc.errno in _FULL:
+                    raise self.failed(exc) from exc
 
     def splice_target(self) -> int | None:
         return self._fd
@@ -407,7 +418,8 @@ class PartFile(Sink):
 
         If there is nothing to continue it is removed.
         """
-        if self._committed or self._version is None or not self.position:
+        there = self.there()
+        if self._committed or self._version is None or not there or there[0][0]:
             self.discard()
             return None
         try:
@@ -455,11 +467,15 @@ class PartFile(Sink):
 
     def _remove_part(self) -> None:
         self._close_fd()
-        with suppress(OSError):
-            if self._identity is not None and is_own(self._part, self._identity):
-                if self._journal is not None:
-                    self._journal.remove()  # first: it must not be found beside another part
-                remove_own(self._part, self._identity)
+        if self._identity is None:
+            return
+        try:
+            own = is_own(self._part, self._identity)
+        except OSError:
+            own = True  # as far as we know; `remove_own` will look again
+        if own and self._journal is not None:
+            self._journal.remove()  # first: it must not be found beside another part
+        remove_own(self._part, self._identity)
         self._identity = None
 
 

@@ -74,6 +74,7 @@ class Pool:
         self._numbers = 0
         # The first in line of each host that has room: (its number, its key).  Entries may be out of date.
         self._eligible: list[tuple[int, Key]] = []
+        self._expectant: set[Key] = set()  # of the hosts at which extras wait
         self._scheduled = False
         self._idle = 0
         self._expiry: Timer | None = None
@@ -95,20 +96,24 @@ class Pool:
         self._numbers += 1
         slot = Slot(key, self._numbers, granted, extra=True)
         self._host(key).extras.append(slot)
-        self._loop.call_soon(lambda: self._grant_extras(key))
+        self._expectant.add(key)
+        self._schedule()
         return slot
 
-    def _grant_extras(self, key: Key) -> None:
-        host = self._hosts.get(key)
-        while host is not None and host.extras and host.held < self._max_per_host:
-            if host.waiting and self._held < self._max_concurrent:
-                return
-            slot = host.extras.popleft()
-            granted, slot.granted = slot.granted, None
-            if granted is not None:
-                slot.held = True
-                host.held += 1
-                granted()
+    def _grant_extras(self) -> None:
+        """Give what room the tasks leave at a host to those that have a connection there."""
+        for key in list(self._expectant):
+            host = self._hosts[key]
+            while host.extras and (host.extras[0].granted is None or host.held < self._max_per_host):
+                slot = host.extras.popleft()
+                granted, slot.granted = slot.granted, None
+                if granted is not None:
+                    slot.held = True
+                    host.held += 1
+                    granted()
+            if not host.extras:
+                self._expectant.discard(key)
+                self._offer(key, host)
 
     def rejoin(self, slot: Slot, key: Key, granted: Callable[[], None]) -> None:
         """Give a slot back and stand in line again, for another origin perhaps, in the place that its number has.
@@ -132,8 +137,6 @@ class Pool:
             slot.held = False
             self._held -= not slot.extra
             host.held -= 1
-            if host.extras:
-                self._loop.call_soon(lambda: self._grant_extras(slot.key))
         self._offer(slot.key, host)
         self._schedule()
 
@@ -157,7 +160,8 @@ class Pool:
             self._hosts.pop(key, None)
 
     def _schedule(self) -> None:
-        if not self._scheduled and self._eligible and self._held < self._max_concurrent:
+        tasks = self._eligible and self._held < self._max_concurrent
+        if not self._scheduled and (tasks or self._expectant):
             self._scheduled = True
             self._loop.call_soon(self._grant)
 
@@ -180,6 +184,7 @@ class Pool:
                 host.held += 1
                 granted()
             self._offer(key, host)
+        self._grant_extras()
 
     # Idle connections
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from enum import StrEnum
 from typing import Any, Final, Protocol
@@ -96,6 +96,7 @@ class DownloadTask:
         "_headers",
         "_headers_listeners",
         "_progress_listeners",
+        "_recipe",
         "_result",
         "_state",
         "_success",
@@ -113,8 +114,10 @@ class DownloadTask:
         success: Callable[[DownloadResult], object] | None,
         fail: Callable[[DownloadError], object] | None,
         complete: Callable[[DownloadResult | DownloadError], object] | None,
+        recipe: Mapping[str, object] | None = None,
     ) -> None:
         self.url = url
+        self._recipe = recipe
         self._driver = driver
         self._engine: Engine | None = None
         self._success = success
@@ -197,6 +200,14 @@ class DownloadTask:
             self._aborting = True
             if self._engine is not None:
                 self._driver.hand(self._engine.abort)
+
+    def resume_data(self) -> dict[str, object] | None:
+        """Return what `Client.resume` needs to go on, now or in another process: plain data, ready for ``json.dumps``.
+
+        It is the URL, with whatever secrets it has, the absolute path and the options that are about the file; header
+        and credentials are not in it.  None for a task without ``file_path``, and after success.
+        """
+        return None if self._recipe is None or self._result is not None else dict(self._recipe)
 
     def done(self) -> bool:
         """Return whether the task has ended, its callbacks included in the same turn.
