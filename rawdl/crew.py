@@ -103,12 +103,11 @@ class Crew:
         segment = self.plan.take()
         assert segment is not None
         member = Member(self, self._sources[0], slot, None)
-        member.adopt(fetch, segment)
         self._members.append(member)
         self._active = True
         self._alarm.body_begins()
         self.shared.loop.call_soon(self._recruit)
-        return SegmentSink(self.part, self.plan, segment)
+        return member.adopt(fetch, segment)
 
     def begin(self, slot: Slot, marks: Marks) -> None:
         """Begin again, after the last member has failed."""
@@ -138,6 +137,28 @@ class Crew:
     def _least_used(self) -> URL:
         return min(self._sources, key=lambda url: sum(member.url is url for member in self._members))
 
+    def takes_back(self, member: Member) -> bool:
+        """Let a member go on behind its stop, if whoever took that over has not had an answer yet.
+
+        Its own response brings those bytes now; the other may be waiting for a connection that never comes.
+        """
+        segment = member.segment
+        assert segment is not None
+        for other in self._members:
+            if other.segment is not None and other.segment.start == segment.stop and not other.answered:
+                self._dismiss(other)
+                break
+        return self.plan.extend(segment)
+
+    def _dismiss(self, member: Member) -> None:
+        """Take away what a member has, and its connection."""
+        self._members.remove(member)
+        member.cancel()
+        if member.segment is not None:
+            self.plan.give_back(member.segment)
+        if member.slot is not None and not member.slot.extra:
+            self._spare = member.slot
+
     def received(self) -> None:
         """Take note that there are more bytes."""
         self._alarm.advance(self.plan.received_bytes)
@@ -153,11 +174,7 @@ class Crew:
 
     def left(self, member: Member, error: DownloadError | None) -> None:
         """Take back what a member has not done, and see who does it now."""
-        self._members.remove(member)
-        if member.segment is not None:
-            self.plan.give_back(member.segment)
-        if member.slot is not None and not member.slot.extra:
-            self._spare = member.slot
+        self._dismiss(member)
         if self.plan.complete:
             self.cancel()
             self.owner.crew_done()
@@ -205,11 +222,8 @@ class Crew:
         """Close every connection."""
         self._active = False
         self._alarm.stop()
-        members, self._members = self._members, []
-        for member in members:
-            member.cancel()
-            if member.segment is not None:
-                self.plan.give_back(member.segment)
+        for member in list(self._members):
+            self._dismiss(member)
 
 
 class Member:
@@ -226,14 +240,20 @@ class Member:
         self._crew = crew
         self._marks = marks
         self._fetch: Fetch | None = None
+        self._sink: SegmentSink | None = None
         self._asked: Asked | None = None
         self._over = False
         self._held = False  # it has a slot, and waits for the end of a pause
 
-    def adopt(self, fetch: Fetch, segment: Segment) -> None:
-        """Go on with a fetch whose response has begun."""
+    def adopt(self, fetch: Fetch, segment: Segment) -> SegmentSink:
+        """Go on with a fetch whose response has begun; return where its body goes."""
         self._fetch, self.segment, self.answered = fetch, segment, True
         fetch.join(self)
+        return self._new_sink(segment)
+
+    def _new_sink(self, segment: Segment) -> SegmentSink:
+        self._sink = SegmentSink(self._crew.part, self._crew.plan, segment)
+        return self._sink
 
     @property
     def fruitful(self) -> bool:
@@ -303,14 +323,17 @@ class Member:
             raise RangeError(verdict.reason if isinstance(verdict, Restart) else f"{head.status_code} for a range")
         self.answered = True
         crew.owner.crew_answered(head)
-        sink = SegmentSink(crew.part, crew.plan, self.segment)
+        sink = self._new_sink(self.segment)
         there = crew.part.read(asked.first, asked.overlap) if asked.overlap else b""
         return Continuation(sink, there, verdict.length, framed=head.framing.length is not None)
 
     def fetch_received(self, received: int) -> None:
         """Stop where another member has begun."""
         self._crew.received()
-        if self.segment is not None and not self.segment.left:
+        if self.segment is None or self.segment.left:
+            return
+        torn = self._sink is None or self._sink.torn
+        if torn or not self._crew.takes_back(self):
             self._end(None)
 
     def fetch_done(self, end: BodyComplete) -> None:
@@ -332,7 +355,6 @@ class Member:
 
     def _end(self, error: DownloadError | None) -> None:
         if not self._over:
-            self.cancel()
             self._crew.left(self, error)
 
     def pause(self) -> None:
@@ -358,17 +380,23 @@ class Member:
 
 
 class SegmentSink(Sink):
-    """Write to where a segment is in the part, and no further than it reaches by now."""
+    """Write to where a segment is in the part, and no further than it reaches by now.
 
-    __slots__ = ("_part", "_plan", "_segment")
+    ``torn``: some bytes have been dropped, so that those that follow belong elsewhere.
+    """
+
+    __slots__ = ("_part", "_plan", "_segment", "torn")
 
     def __init__(self, part: PartFile, plan: Plan, segment: Segment) -> None:
         self._part = part
         self._plan = plan
         self._segment = segment
+        self.torn = False
 
     def write(self, data: memoryview) -> None:
-        data = data[: self._segment.left]
+        self.torn = self.torn or len(data) > self._segment.left
+        if self.torn:
+            data = data[: self._segment.left]
         self._part.write_at(self._segment.position, data)
         self.spliced(len(data))
 

@@ -29,6 +29,7 @@ from rawdl.errors import (
     Timeout,
     TooLarge,
     status_error,
+    too_large,
 )
 from rawdl.fetch import Fetch, unexpected
 from rawdl.job import Job, Shared
@@ -44,7 +45,7 @@ from rawdl.proto.ranges import OVERLAP, accepts_ranges
 from rawdl.proto.retry import is_transient
 from rawdl.proto.timeouts import Phase
 from rawdl.results import DownloadResult, HeadersReceived, Marks
-from rawdl.sinks import Sink
+from rawdl.sinks import LimitedSink, Sink
 from rawdl.task import PAUSABLE, DownloadTask, TaskState
 from rawdl.throttle import Throttle
 
@@ -268,6 +269,8 @@ class Download:
         if "link" in head.header and self._is_promised(head):  # else nothing would tell a mirror's file from another
             course.learn_mirrors(head.header)
         sink = self._shared_sink(head) if shares else self._sole_sink(head)
+        if job.most is not None and head.framing.length is None:
+            sink = LimitedSink(sink, job.most, course.base)
         if answer.length is None:
             return sink
         there = b"" if job.part is None else job.part.read(answer.origin, course.base - answer.origin)
@@ -280,7 +283,7 @@ class Download:
             return False
         if head.framing.length is None or accepts_ranges(head.header) is False or course.lone:
             return False
-        return course.total - course.base >= 2 * job.min_segment
+        return len(job.part.ranges) > 1 or course.total - course.base >= 2 * job.min_segment
 
     def _shared_sink(self, head: HeadReceived) -> Sink:
         """Make a crew, with this fetch as its first member."""
@@ -316,14 +319,10 @@ class Download:
     def _check_room(self) -> None:
         """Refuse what is too large before any of it is written, and tell the part of which version it is."""
         job, course = self._job, self._course
-        self._check_size(course.total or 0)
+        if job.most is not None and course.total is not None and course.total > job.most:
+            raise too_large(course.total, job.most)
         if job.part is not None:
             job.part.describe(course.url.redacted, course.validator, course.total)
-
-    def _check_size(self, size: int) -> None:
-        most = self._job.most
-        if most is not None and size > most:
-            raise TooLarge(f"the body has {size} bytes or more; {most} are allowed", limit=most)
 
     def _is_promised(self, head: HeadReceived) -> bool:
         if self._course.ranged:
@@ -345,7 +344,6 @@ class Download:
     def fetch_received(self, received: int) -> None:
         """Count what has arrived, and tell it if that is due."""
         if not self._course.following:
-            self._check_size(self._origin + received)
             self._note_progress(max(self._course.base, self._origin + received))
 
     def _note_progress(self, there: int) -> None:
@@ -381,7 +379,6 @@ class Download:
         if total is not None and there < total:
             message = f"{there} of {total} bytes are there: the response had {end.length}"
             raise IncompleteBody(message, received=end.length, expected=total - self._origin)
-        self._check_size(there)
         if not self._course.ranged and any(name in end.trailer for name in _DIGEST_FIELDS):
             self._verifier().promise(end.trailer, partial=self._headers.status_code == 206)
         self._progress.advance(self._shared.loop.now, there)
@@ -410,6 +407,7 @@ class Download:
 
     def crew_done(self) -> None:
         """Go on after the last byte."""
+        self._marks.response_end = self._shared.loop.now
         self._go(self._finish)
 
     def crew_failed(self, error: DownloadError) -> None:

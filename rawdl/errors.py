@@ -235,3 +235,8 @@ class StorageError(DownloadError, OSError):
 def status_error(status_code: int, url: str) -> StatusError:
     """Make the error for a 4xx or 5xx."""
     return StatusError(f"the server answered {status_code} for {url}", status_code=status_code, url=url)
+
+
+def too_large(size: int, limit: int) -> TooLarge:
+    """Make the error for a body that has ``size`` bytes, or more."""
+    return TooLarge(f"the body has {size} bytes or more; {limit} are allowed", limit=limit)

@@ -391,7 +391,7 @@ class Fetch:
     def _advance(self) -> None:
         """Run steps until one has to wait."""
         try:
-            while not self._over and not self._paused and self._step is not None:
+            while not self._over and not self._paused and self._dial is None and self._step is not None:
                 following = self._step()
                 if following is None:
                     return
@@ -441,8 +441,7 @@ class Fetch:
             return
         self._paused = False
         self._go_on()
-        if self._dial is None:
-            self._shared.loop.call_soon(self._advance)  # not here: somebody else may be using the buffer
+        self._shared.loop.call_soon(self._advance)  # not here: somebody else may be using the buffer
 
     def _rest(self) -> None:
         """Stop reading, and every clock that runs for the server."""

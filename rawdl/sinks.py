@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from rawdl.errors import StorageError
+from rawdl.errors import StorageError, too_large
 
 if TYPE_CHECKING:
     import hashlib
@@ -174,6 +174,23 @@ class CallableSink(Sink):
             self._function(data)
         except Exception as exc:
             raise sink_error("function", exc) from exc
+
+
+class LimitedSink(Sink):
+    """Refuse the byte after the ``most``-th with `TooLarge`, before anything of its piece is written."""
+
+    __slots__ = ("_left", "_most", "_sink")
+
+    def __init__(self, sink: Sink, most: int, there: int) -> None:
+        self._sink = sink
+        self._most = most
+        self._left = most - there
+
+    def write(self, data: memoryview) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            raise too_large(self._most - self._left, self._most)
+        self._sink.write(data)
 
 
 class HashingTee(Sink):

@@ -180,6 +180,13 @@ class Plan:
                 if other.stop == start and other.left:
                     other.stop = min(stop, other.reach)
 
+    def extend(self, segment: Segment) -> bool:
+        """Let a segment that has come to its stop go on, if nobody fetches what follows and its request covers that."""
+        for start, stop in self._free():
+            if start == segment.stop:
+                segment.stop = max(start, min(stop, segment.reach))
+        return segment.left > 0
+
     def _free(self) -> list[tuple[int, int]]:
         """Return the stretches that are neither there nor on their way."""
         claimed = Coverage([*self._done, *((segment.start, segment.stop) for segment in self._live)])
