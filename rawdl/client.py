@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from math import isfinite
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
+from rawdl.arguments import (
+    check_choice,
+    check_flag,
+    check_scalars,
+    checked_count,
+    checked_instance,
+    checked_path,
+    checksums_of,
+    mirrors_of,
+    resolver_of,
+    strongest,
+    target_of,
+    temporary_file,
+    tls_settings,
+)
 from rawdl.connection import Dialer, SocketFactory
 from rawdl.destination import Destinations
 from rawdl.driver import Driver
@@ -28,22 +41,17 @@ from rawdl.proto.url import URL, shown
 from rawdl.refusal import Refusal
 from rawdl.resolver import Lookup, Resolver, ThreadResolver
 from rawdl.results import DownloadResult
-from rawdl.sinks import Sink, TemporaryFile, as_sink
 from rawdl.task import DownloadTask, check_callback
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from rawdl.proto.checksums import Checksum
     from rawdl.tls import TLS
-
-_T = TypeVar("_T")
 
 # The least that still lets a TLS record's worth of work be done per call, for those who count their kilobytes.
 _SMALLEST_BUFFER: Final = 4096
 # An abort is told in the turn after it, and what its callbacks set off in the next; this is for ever, to a program.
 _WIND_UP_TURNS: Final = 1000
-_SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,16}$")
 
 
 class Client:
@@ -55,8 +63,7 @@ class Client:
     ``resolver`` is a callable (host, port, family) → addresses, run on a thread, or an object with
     ``resolve(host, port, family, callback) → cancel``.  ``selector``, ``clock`` (seconds, monotonic) and
     ``socket_factory`` replace the system's.  ``rate_limit``, in bytes per second, is for all tasks together.
-    ``buffer_size`` is in bytes, at least 4096; there is one buffer, however
-    many tasks.
+    ``buffer_size`` is in bytes, at least 4096; there is one buffer, however many tasks.
     """
 
     def __init__(
@@ -77,19 +84,19 @@ class Client:
         clock: Callable[[], float] | None = None,
         socket_factory: SocketFactory | None = None,
     ) -> None:
-        self._timeouts = Timeouts() if timeouts is None else _instance("timeouts", timeouts, Timeouts)
-        self._retry = Retry() if retry is None else _instance("retry", retry, Retry)
-        self._redirects = Redirects() if redirects is None else _instance("redirects", redirects, Redirects)
-        self._limits = Limits() if limits is None else _instance("limits", limits, Limits)
+        self._timeouts = Timeouts() if timeouts is None else checked_instance("timeouts", timeouts, Timeouts)
+        self._retry = Retry() if retry is None else checked_instance("retry", retry, Retry)
+        self._redirects = Redirects() if redirects is None else checked_instance("redirects", redirects, Redirects)
+        self._limits = Limits() if limits is None else checked_instance("limits", limits, Limits)
         self._low_speed = None if low_speed is None else LowSpeed.of(low_speed)
-        self._trust = Trust(_tls_settings(tls))
+        self._trust = Trust(tls_settings(tls))
         for name, function in (("clock", clock), ("socket_factory", socket_factory)):
             if function is not None:
                 check_callback(name, function)
-        concurrent = _count("max_concurrent", max_concurrent, 1)
-        per_host = _count("max_per_host", max_per_host, 1)
-        size = _count("buffer_size", buffer_size, _SMALLEST_BUFFER)
-        self._resolver = _resolver(resolver)
+        concurrent = checked_count("max_concurrent", max_concurrent, 1)
+        per_host = checked_count("max_per_host", max_per_host, 1)
+        size = checked_count("buffer_size", buffer_size, _SMALLEST_BUFFER)
+        self._resolver = resolver_of(resolver)
         self._loop = loop = Loop(selector=selector, clock=clock, buffer_size=size)
         self._driver = Driver(loop, self)
         self._shared = Shared(
@@ -157,23 +164,23 @@ class Client:
         for name, callback in (("success", success), ("fail", fail), ("complete", complete)):
             if callback is not None:
                 check_callback(name, callback)
-        _check_scalars(url, progress_interval)
+        check_scalars(url, progress_interval)
         for name, flag in (("fail_on_status", fail_on_status), ("durable", durable), ("remote_time", remote_time)):
-            _check_flag(name, flag)
-        _check_choice("exists", exists, ("overwrite", "error", "rename", "skip"))
-        _check_choice("resume", resume, ("auto", True, False))
-        checksums = _checksums(checksum)
-        others = _mirrors(mirrors)
-        _count("connections", connections, 1)
-        _count("min_segment", min_segment, 1)
+            check_flag(name, flag)
+        check_choice("exists", exists, ("overwrite", "error", "rename", "skip"))
+        check_choice("resume", resume, ("auto", True, False))
+        checksums = checksums_of(checksum)
+        others = mirrors_of(mirrors)
+        checked_count("connections", connections, 1)
+        checked_count("min_segment", min_segment, 1)
         times = self._chosen_timeouts(timeout, timeouts)
-        tries = self._retry if retry is None else _instance("retry", retry, Retry)
-        hops = self._redirects if redirects is None else _instance("redirects", redirects, Redirects)
-        bounds = self._limits if limits is None else _instance("limits", limits, Limits)
+        tries = self._retry if retry is None else checked_instance("retry", retry, Retry)
+        hops = self._redirects if redirects is None else checked_instance("redirects", redirects, Redirects)
+        bounds = self._limits if limits is None else checked_instance("limits", limits, Limits)
         floor = self._low_speed if low_speed is None else LowSpeed.of(low_speed)
         if rate_limit is not None:
             TokenBucket(rate_limit, 0.0)  # which checks it
-        path, target = _target(file_path, sink, directory)
+        path, target = target_of(file_path, sink, directory)
         try:
             parsed = URL.parse(url or "")
             request = Request("GET", parsed, header)
@@ -195,7 +202,7 @@ class Client:
                 )
                 part.destination.claim()
             elif target is None:
-                target = _temporary(parsed, directory)
+                target = temporary_file(parsed, directory)
         except DownloadError as exc:
             checked_fields(header)
             return self._refused(exc, url, success, fail, complete)
@@ -258,13 +265,13 @@ class Client:
         """
         from rawdl.proto.mirrors import parse_metalink
 
-        folder = _path("directory", directory)
+        folder = checked_path("directory", directory)
         return [
             self.download_file(
                 url=file.urls[0].url if file.urls else "",
                 file_path=os.path.join(folder, file.name),
                 mirrors=[mirror.url for mirror in file.urls[1:]],
-                checksum=_strongest(file.hashes),
+                checksum=strongest(file.hashes),
                 **options,
             )
             for file in parse_metalink(document).files
@@ -276,7 +283,7 @@ class Client:
         return task
 
     def _chosen_timeouts(self, timeout: float | None, timeouts: Timeouts | None) -> Timeouts:
-        times = self._timeouts if timeouts is None else _instance("timeouts", timeouts, Timeouts)
+        times = self._timeouts if timeouts is None else checked_instance("timeouts", timeouts, Timeouts)
         if timeout is None:
             return times
         check_seconds("timeout", timeout)
@@ -435,110 +442,3 @@ def download_file(**options: Any) -> DownloadTask:
 def download(url: str, file_path: str | os.PathLike[str] | None = None, **options: Any) -> DownloadResult:
     """Download ``url`` and return the result, or raise a DownloadError; see `Client.download_file` for the options."""
     return process_client().download_file(url=url, file_path=file_path, **options).result()
-
-
-def _resolver(given: Lookup | Resolver | None) -> Resolver:
-    if given is None:
-        return ThreadResolver()
-    if hasattr(given, "resolve"):
-        return given
-    if callable(given):
-        return ThreadResolver(given)
-    raise TypeError(f"a resolver is a callable or has resolve(); {type(given).__name__} is neither")
-
-
-def _check_scalars(url: str | None, progress_interval: float) -> None:
-    if not isinstance(url, str | None):
-        raise TypeError(f"url is a str, not {type(url).__name__}")
-    if isinstance(progress_interval, bool) or not isinstance(progress_interval, int | float):
-        raise TypeError(f"progress_interval is a number of seconds, not {progress_interval!r}")
-    if not isfinite(progress_interval) or progress_interval < 0:
-        raise ValueError(f"progress_interval must be finite and not negative, as {progress_interval!r} is")
-
-
-def _check_flag(name: str, value: bool) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} is True or False, not {value!r}")
-
-
-def _check_choice(name: str, value: bool | str, choices: tuple[bool | str, ...]) -> None:
-    if not isinstance(value, bool | str):
-        raise TypeError(f"{name} is one of {choices}, not {value!r}")
-    if value not in choices:
-        raise ValueError(f"{name} is one of {choices}, not {value!r}")
-
-
-def _strongest(hashes: Mapping[str, str]) -> str | None:
-    """Return the one of a Metalink's hashes that is hardest to forge."""
-    for name in ("sha512", "sha384", "sha256", "sha224", "sha1", "md5"):
-        if name in hashes:
-            return f"{name}:{hashes[name]}"
-    return None
-
-
-def _mirrors(given: Iterable[str]) -> tuple[URL, ...]:
-    if isinstance(given, str):
-        raise TypeError("mirrors is a collection of URLs, not a str")
-    return tuple(URL.parse(url) for url in given)
-
-
-def _checksums(given: str | None) -> tuple[Checksum, ...]:
-    if given is None:
-        return ()
-    from rawdl.proto.checksums import Checksum
-
-    return (Checksum.parse(given),)
-
-
-def _temporary(url: URL, directory: str | os.PathLike[str] | None) -> TemporaryFile:
-    suffix = _SUFFIX.search(url.last_segment)
-    return TemporaryFile(None if directory is None else os.path.abspath(directory), suffix[0] if suffix else "")
-
-
-def _target(
-    file_path: str | os.PathLike[str] | None, sink: object, directory: str | os.PathLike[str] | None
-) -> tuple[str | None, Sink | None]:
-    """Return the path of the file to write, or the sink; neither, for a temporary file."""
-    if (file_path is not None) + (sink is not None) + (directory is not None) > 1:
-        raise ValueError("give one of file_path, sink and directory: each says where the bytes go")
-    if sink is not None:
-        return None, as_sink(sink)
-    if file_path is not None:
-        return _path("file_path", file_path), None
-    if directory is not None:
-        _path("directory", directory)
-    return None, None
-
-
-def _tls_settings(given: TLS | SSLContext | None) -> TLS | SSLContext | None:
-    if given is not None:
-        from ssl import SSLContext
-
-        from rawdl.tls import TLS
-
-        if not isinstance(given, TLS | SSLContext):
-            raise TypeError(f"tls is a TLS or an ssl.SSLContext, not {type(given).__name__}")
-    return given
-
-
-def _path(name: str, given: str | os.PathLike[str]) -> str:
-    path = os.fspath(given)
-    if not isinstance(path, str):
-        raise TypeError(f"{name} is a str or a path of str, not {type(path).__name__}")
-    if not path or "\0" in path:
-        raise ValueError(f"{name} cannot be {path!r}")
-    return path
-
-
-def _count(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is a whole number, not {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
-    return value
-
-
-def _instance(name: str, value: _T, kind: type[_T]) -> _T:
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}")
-    return value

@@ -5,31 +5,25 @@
                       ├── a redirect ◄─────────────────────┤               │
                       └── another try, from where the bytes end, or anew ◄─┘
 
-`Course` says what to ask for and what an answer means; here that is carried out.  `fetch_failed` decides what comes
-after a failure, and `_end` is where every road ends: it closes what is open, keeps or discards what was written, frees
-the slot and settles the task.
+`Course` says what to ask for and what an answer means, `Store` sees to the bytes, and `Telling` to the listeners.
+`fetch_failed` decides what comes after a failure, and `_end` is where every road ends: it closes what is open, keeps or
+discards what was written, frees the slot and settles the task.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from rawdl.continuation import Continuation
 from rawdl.errors import (
     Aborted,
-    ChecksumError,
     DownloadError,
     IncompleteBody,
     RangeError,
-    StorageError,
     Timeout,
-    TooLarge,
     status_error,
-    too_large,
 )
 from rawdl.fetch import Fetch, unexpected
 from rawdl.job import Job, Shared
@@ -38,27 +32,25 @@ from rawdl.pool import Key, Slot
 from rawdl.proto.course import Course, Follow, Take
 from rawdl.proto.events import BodyComplete, HeadReceived
 from rawdl.proto.framing import Framing, UntilClose
-from rawdl.proto.messages import Headers
 from rawdl.proto.pacing import TokenBucket
-from rawdl.proto.progress import Progress, ProgressUpdate
+from rawdl.proto.progress import ProgressUpdate
 from rawdl.proto.ranges import OVERLAP, accepts_ranges
 from rawdl.proto.retry import is_transient
 from rawdl.proto.timeouts import Phase
-from rawdl.results import DownloadResult, HeadersReceived, Marks
-from rawdl.sinks import LimitedSink, Sink
+from rawdl.results import DownloadResult, Marks
+from rawdl.sinks import Sink
+from rawdl.store import Store
 from rawdl.task import PAUSABLE, DownloadTask, TaskState
+from rawdl.telling import Telling
 from rawdl.throttle import Throttle
 
 if TYPE_CHECKING:
     from rawdl.crew import Crew
-    from rawdl.verify import Verification
 
 # For the rest of a redirect's body: as long as a new connection may take.
 _DRAIN_SECONDS: Final = 1.0
 # So soon after a pause it shows that the server has closed the connection meanwhile.
 _AT_ONCE: Final = 1.0
-# With one of these in the head, there is a promise to be verified.
-_DIGEST_FIELDS: Final = ("repr-digest", "content-digest", "digest")
 
 
 class Download:
@@ -71,7 +63,6 @@ class Download:
         "_crew",
         "_fetch",
         "_framing",
-        "_headers",
         "_held",
         "_job",
         "_left",
@@ -79,16 +70,15 @@ class Download:
         "_origin",
         "_over",
         "_paused",
-        "_progress",
         "_resumed_at",
-        "_resumed_from",
         "_seamless",
         "_shared",
         "_slot",
+        "_store",
         "_task",
+        "_telling",
         "_timer",
         "_total_timer",
-        "_verification",
     )
 
     def __init__(self, shared: Shared, job: Job, task: DownloadTask) -> None:
@@ -103,6 +93,8 @@ class Download:
             resume=job.resume,
             mirrors=job.mirrors,
         )
+        self._store = Store(job, self._course)
+        self._telling = Telling(shared.loop, task, job.progress_interval)
         limit = job.rate_limit
         self._bucket = None if limit is None else TokenBucket(limit, shared.loop.time())
         self._marks = Marks(shared.loop.time(), shared.loop.wall_offset())
@@ -111,11 +103,7 @@ class Download:
         self._crew: Crew | None = None  # if several connections are at it
         self._origin = 0  # where in the file the body of the response begins
         self._framing: Framing | None = None
-        self._headers: HeadersReceived | None = None
-        self._progress: Progress | None = None
-        self._resumed_from = 0
         self._seamless = False  # what comes next follows what has just come
-        self._verification: Verification | None = None  # once there is something to verify
         self._timer: Timer | None = None  # until another try
         self._total_timer: Timer | None = None
         self._paused = False
@@ -157,20 +145,15 @@ class Download:
         self._task.enter(TaskState.CONNECTING)
         if job.total is not None:
             self._total_timer = self._shared.loop.call_at(now + job.total, self._total_expired)
-        job.sink.open()
-        if job.part is not None and job.part.found is not None:
-            found = job.part.found
-            assert found.validator is not None
-            self._resumed_from = _count(job.part.ranges)
-            self._course.adopt(found.validator, found.total, job.part.position)
-            self._measure(self._resumed_from)
+        self._store.open()
+        if self._store.resumed_from:
+            self._telling.measure(self._store.resumed_from, self._course.total)
         self._ask()
 
     def _skip(self, size: int) -> None:
         """Leave the file that is there as it is."""
         self._task.enter(TaskState.FINISHING)
-        self._headers = HeadersReceived(Headers(), 0, "", "", self._task.url)
-        self._progress = Progress(self._shared.loop.now, size, 0, size)
+        self._telling.skipped(self._task.url, size)
         self._end(None)
 
     def _ask(self) -> None:
@@ -235,9 +218,9 @@ class Download:
             return Sink()
         # A 416 that proves the file to be whole.
         self._fetch.cancel()
-        self._progress = Progress(loop.now, answer.total, 0, answer.total)
-        self._note_head(head)
-        self._soon(self._finish)
+        self._telling.measure(answer.total, answer.total)
+        self._telling.head(head, self._course.url.redacted)
+        self._soon(lambda: self._finish(answer.total))
         return Sink()
 
     def _tear_off(self) -> None:
@@ -248,33 +231,22 @@ class Download:
 
     def _take(self, answer: Take, head: HeadReceived) -> Sink:
         """Take the body: tell that the head is there, and see to what its bytes are measured against."""
-        job, course = self._job, self._course
+        course, store = self._course, self._store
         if answer.restart:
-            if not job.sink.restartable:
-                raise RangeError("the server sends the whole file, and the sink cannot begin anew")
             self._restart()
         self._origin = answer.origin
         self._framing = head.framing
         shares = self._is_worth_sharing(head)
-        restarted = self._measure(_count(job.part.there()) if shares and job.part is not None else course.base)
+        self._telling.measure(store.count() if shares else course.base, course.total)
         self._enter(TaskState.RECEIVING)
-        self._note_head(head)
-        if job.fail_on_status and head.status_code >= 400 and not self._over:
+        self._telling.head(head, course.url.redacted)
+        if self._job.fail_on_status and head.status_code >= 400 and not self._over:
             raise status_error(head.status_code, course.url.redacted)
-        if restarted is not None and self._task.has_progress_listeners:
-            self._task.dispatch_progress(restarted)
+        self._telling.restart()
         if self._over:
             return Sink()
-        self._check_room()
-        if "link" in head.header and self._is_promised(head):  # else nothing would tell a mirror's file from another
-            course.learn_mirrors(head.header)
-        sink = self._shared_sink(head) if shares else self._sole_sink(head)
-        if job.most is not None and head.framing.length is None:
-            sink = LimitedSink(sink, job.most, course.base)
-        if answer.length is None:
-            return sink
-        there = b"" if job.part is None else job.part.read(answer.origin, course.base - answer.origin)
-        return Continuation(sink, there, answer.length, framed=head.framing.length is not None)
+        store.expect(head)
+        return store.continued(self._share() if shares else store.sink(), answer, head)
 
     def _is_worth_sharing(self, head: HeadReceived) -> bool:
         """Whether several connections are to fetch what is missing."""
@@ -285,61 +257,15 @@ class Download:
             return False
         return len(job.part.ranges) > 1 or course.total - course.base >= 2 * job.min_segment
 
-    def _shared_sink(self, head: HeadReceived) -> Sink:
+    def _share(self) -> Sink:
         """Make a crew, with this fetch as its first member."""
         from rawdl.crew import Crew
 
         part, slot = self._job.part, self._slot
         assert part is not None and slot is not None and self._fetch is not None
-        if self._is_promised(head):
-            self._verifier().promise(head.header, partial=head.status_code == 206)
         self._crew = Crew(self._shared, self, self._job, self._course, self._bucket, part.there())
         fetch, self._fetch = self._fetch, None
         return self._crew.enlist(fetch, slot)
-
-    def _sole_sink(self, head: HeadReceived) -> Sink:
-        return self._verified(head) if self._is_promised(head) else self._job.sink
-
-    def _measure(self, written: int) -> ProgressUpdate | None:
-        """Measure against what is known of the length; return the event to tell if the counts begin anew."""
-        now, total = self._shared.loop.now, self._course.total
-        if self._progress is not None:
-            return self._progress.continue_with(now, total, written)
-        self._progress = Progress(now, total, self._job.progress_interval, written)
-        return None
-
-    def _note_head(self, head: HeadReceived) -> None:
-        """Tell of the head, once in the life of the task."""
-        first, url = self._headers is None, self._course.url.redacted
-        if first or head.status_code not in (206, 416):  # which only go on with what has been told
-            self._headers = HeadersReceived(head.header, head.status_code, head.reason, head.http_version, url)
-        if first and self._headers is not None:
-            self._task.dispatch_headers(self._headers)
-
-    def _check_room(self) -> None:
-        """Refuse what is too large before any of it is written, and tell the part of which version it is."""
-        job, course = self._job, self._course
-        if job.most is not None and course.total is not None and course.total > job.most:
-            raise too_large(course.total, job.most)
-        if job.part is not None:
-            job.part.describe(course.url.redacted, course.validator, course.total)
-
-    def _is_promised(self, head: HeadReceived) -> bool:
-        if self._course.ranged:
-            return False
-        if self._job.checksums or self._verification is not None:
-            return True
-        return any(name in head.header for name in _DIGEST_FIELDS) or "digest" in head.header.get("trailer", "").lower()
-
-    def _verified(self, head: HeadReceived) -> Sink:
-        return self._verifier().sink_for(head.header, base=self._course.base, partial=head.status_code == 206)
-
-    def _verifier(self) -> Verification:
-        if self._verification is None:
-            from rawdl.verify import Verification
-
-            self._verification = Verification(self._job.sink, self._job.part, self._job.checksums)
-        return self._verification
 
     def fetch_received(self, received: int) -> None:
         """Count what has arrived, and tell it if that is due."""
@@ -347,11 +273,9 @@ class Download:
             self._note_progress(max(self._course.base, self._origin + received))
 
     def _note_progress(self, there: int) -> None:
-        now, part = self._shared.loop.now, self._job.part
-        if part is not None:
-            part.note(now)
-        if self._progress is not None and self._progress.advance(now, there) and self._task.has_progress_listeners:
-            self._task.dispatch_progress(self._progress.snapshot(now))
+        if self._job.part is not None:
+            self._job.part.note(self._shared.loop.now)
+        self._telling.advance(there)
 
     def fetch_done(self, end: BodyComplete) -> None:
         """Go on after the last byte of a body."""
@@ -368,7 +292,7 @@ class Download:
     def _body_done(self, end: BodyComplete) -> None:
         course = self._course
         total, there = course.total, max(course.base, self._origin + end.length)
-        assert self._progress is not None and self._headers is not None and self._fetch is not None
+        assert self._telling.headers is not None and self._fetch is not None
         if total is not None and course.base < there < total:
             # A 206 may bring less than was asked for (RFC 9110 15.3.7).
             course.base = course.best = there
@@ -379,10 +303,8 @@ class Download:
         if total is not None and there < total:
             message = f"{there} of {total} bytes are there: the response had {end.length}"
             raise IncompleteBody(message, received=end.length, expected=total - self._origin)
-        if not self._course.ranged and any(name in end.trailer for name in _DIGEST_FIELDS):
-            self._verifier().promise(end.trailer, partial=self._headers.status_code == 206)
-        self._progress.advance(self._shared.loop.now, there)
-        self._finish()
+        self._store.promise(end.trailer, partial=self._telling.headers.status_code == 206)
+        self._finish(there)
 
     # What a crew tells
 
@@ -395,11 +317,11 @@ class Download:
         """It begins to receive, maybe after all of its members had failed."""
         if self._task.state is not TaskState.WAITING:
             return
-        self._measure(self._written())
+        self._telling.measure(self._written(), self._course.total)
         self._enter(TaskState.RECEIVING)
-        self._note_head(head)
-        if self._job.part is not None and not self._over:
-            self._job.part.describe(self._course.url.redacted, self._course.validator, self._course.total)
+        self._telling.head(head, self._course.url.redacted)
+        if not self._over:
+            self._store.describe()
 
     def crew_received(self) -> None:
         """Tell how far it is, if that is due."""
@@ -408,7 +330,7 @@ class Download:
     def crew_done(self) -> None:
         """Go on after the last byte."""
         self._marks.response_end = self._shared.loop.now
-        self._go(self._finish)
+        self._go(lambda: self._finish(self._written()))
 
     def crew_failed(self, error: DownloadError) -> None:
         """All of its members have failed."""
@@ -435,9 +357,8 @@ class Download:
             self._soon(self._follow)  # all that broke is the body of a redirect, which nobody wants
             return True
         written = self._written()
-        spoiled = isinstance(error, RangeError | ChecksumError)
-        continues = not spoiled and (course.validator is not None or not written)
-        if not continues and not self._job.sink.restartable:
+        continues = self._store.can_go_on(error, written)
+        if not continues and not self._store.can_restart:
             return False
         delay = self._delay(error, written)
         if delay is None:
@@ -468,9 +389,7 @@ class Download:
         if self._crew is not None:
             self._crew = None
             self._course.lone = True  # what came over several connections did not fit together
-        self._job.sink.restart()
-        self._resumed_from = 0
-        self._verification = None
+        self._store.restart()
 
     def _wait(self, delay: float) -> None:
         """Try again after a while; the slot is somebody else's meanwhile."""
@@ -483,44 +402,28 @@ class Download:
 
     # The end
 
-    def _finish(self) -> None:
+    def _finish(self, written: int) -> None:
         """Everything has arrived: tell so, verify it, and make it visible."""
-        assert self._progress is not None
-        self._progress.advance(self._shared.loop.now, self._progress.written if self._crew is None else self._written())
         self._task.enter(TaskState.FINISHING)
-        last = self._progress.finish(self._shared.loop.now, self._progress.written)
-        if self._task.has_progress_listeners:
-            self._task.dispatch_progress(last)
+        self._telling.last(written)
         if self._over:
             return
-        if self._verification is not None or (self._job.checksums and not self._course.ranged):
-            self._verify()
-        else:
-            self._commit()
+        self._verify()
 
     def _verify(self) -> None:
         """Compare the digests; where the file has to be read for that, a piece in each turn."""
-        if self._verifier().step():
+        if self._store.verify():
             self._commit()
         else:
             self._soon(self._verify)
 
     def _commit(self) -> None:
-        timer, job = self._total_timer, self._job
-        if timer is not None and self._shared.loop.time() >= timer.when:
+        timer, loop = self._total_timer, self._shared.loop
+        if timer is not None and loop.time() >= timer.when:
             raise self._timeout()
-        if job.part is not None and job.remote_time:
-            job.part.date(self._modified())
-        job.sink.commit()
+        assert self._telling.headers is not None
+        self._store.commit(self._telling.headers.header, loop.now + loop.wall_offset())
         self._end(None)
-
-    def _modified(self) -> int | None:
-        from rawdl.proto.fields import parse_http_date
-
-        assert self._headers is not None
-        return parse_http_date(
-            self._headers.header.get("last-modified", ""), wall_clock=self._shared.loop.wall_offset()
-        )
 
     def _end(self, error: DownloadError | None) -> None:
         """End the download: every road leads here, once."""
@@ -528,7 +431,7 @@ class Download:
             return
         if not self._task.claim():  # an abort came first, from another thread or a signal handler
             if error is None:
-                self._job.sink.revoke()
+                self._store.revoke()
             error = self._aborted()
         self._let_go(error)
         self._settle(None if error is not None else self._result(), error)
@@ -563,46 +466,27 @@ class Download:
         if self._slot is not None:
             self._shared.pool.release(self._slot)
         if error is not None:
-            self._leave(error)
+            error.part = self._store.leave(error, keeping=self._task.keeping)
             error.url = self._task.url
             error.attempts = self._course.history
         self._slot = self._fetch = self._timer = self._total_timer = self._held = None
 
-    def _leave(self, error: DownloadError) -> None:
-        """Keep what was written, where a later download can continue it; else remove it."""
-        part = self._job.part
-        if part is None:
-            self._job.sink.discard()
-        elif isinstance(error, RangeError):
-            error.part = part.keep() if part.is_described else part.close()  # nothing of it is lost
-        elif self._keeps(error):
-            error.part = part.keep()
-        else:
-            part.discard()
-
-    def _keeps(self, error: DownloadError) -> bool:
-        if self._job.resume is False or self._course.validator is None or isinstance(error, ChecksumError | TooLarge):
-            return False
-        if isinstance(error, StorageError) and error.errno == errno.EIO:
-            return False  # who knows what is in it
-        return self._job.resume is True or self._task.keeping or not isinstance(error, Aborted)
-
     def _result(self) -> DownloadResult:
-        assert self._headers is not None and self._progress is not None
-        job, written = self._job, self._progress.written
-        self._marks.received = written - self._resumed_from
+        assert self._telling.headers is not None
+        job, written = self._job, self._telling.written
+        self._marks.received = written - self._store.resumed_from
         return DownloadResult(
             temp_file_path=None if job.file_path is not None else job.sink.path,
             file_path=job.file_path if job.part is None else job.part.path,
-            head=self._headers,
+            head=self._telling.headers,
             data_length=written,
             length_known=not isinstance(self._framing, UntilClose),
             marks=self._marks,
             redirects=self._course.hops,
             attempts=self._course.history,
-            resumed_from=self._resumed_from,
-            checksum=self._verification.verified if self._verification is not None else "",
-            skipped=self._headers.status_code == 0,
+            resumed_from=self._store.resumed_from,
+            checksum=self._store.verified,
+            skipped=self._telling.headers.status_code == 0,
         )
 
     def _aborted(self) -> Aborted:
@@ -667,10 +551,4 @@ class Download:
 
     def progress(self) -> ProgressUpdate:
         """Return how far the download is now."""
-        if self._progress is None:
-            return ProgressUpdate()
-        return self._progress.snapshot(self._shared.loop.time())
-
-
-def _count(ranges: Iterable[tuple[int, int]]) -> int:
-    return sum(stop - start for start, stop in ranges)
+        return self._telling.snapshot()

@@ -103,7 +103,7 @@ class Pool:
     def _grant_extras(self) -> None:
         """Give what room the tasks leave at a host to those that have a connection there."""
         for key in list(self._expectant):
-            host = self._hosts[key]
+            host = self._host(key)
             while host.extras and (host.extras[0].granted is None or host.held < self._max_per_host):
                 slot = host.extras.popleft()
                 granted, slot.granted = slot.granted, None
@@ -111,9 +111,9 @@ class Pool:
                     slot.held = True
                     host.held += 1
                     granted()
-            if not host.extras:
+            if not self._host(key).extras:
                 self._expectant.discard(key)
-                self._offer(key, host)
+            self._offer(key, self._host(key))
 
     def rejoin(self, slot: Slot, key: Key, granted: Callable[[], None]) -> None:
         """Give a slot back and stand in line again, for another origin perhaps, in the place that its number has.
@@ -157,7 +157,8 @@ class Pool:
                 heapq.heappush(self._eligible, (number, key))
             self._schedule()
         elif not (host.waiting or host.extras or host.held or host.idle):
-            self._hosts.pop(key, None)
+            if self._hosts.get(key) is host:
+                del self._hosts[key]
 
     def _schedule(self) -> None:
         tasks = self._eligible and self._held < self._max_concurrent

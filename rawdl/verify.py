@@ -21,9 +21,9 @@ _PIECE: Final = 4 << 20
 
 
 class Verification:
-    """Verify one download: give `sink_for` its bytes, then call `step` until it returns True."""
+    """Verify one download: tell it what to `expect`, give `sink_after` its bytes, and `step` until it returns True."""
 
-    __slots__ = ("_at", "_expected", "_hashes", "_part", "_sink", "_tee")
+    __slots__ = ("_at", "_expected", "_hashes", "_part", "_sink", "_tee", "verified")
 
     def __init__(self, sink: Sink, part: PartFile | None, expected: tuple[Checksum, ...]) -> None:
         self._sink = sink
@@ -32,27 +32,19 @@ class Verification:
         self._tee: HashingTee | None = None  # through which all bytes have gone
         self._hashes: dict[str, hashlib._Hash] | None = None  # of what is read back
         self._at = 0
+        self.verified = ""  # what the bytes were compared with, as text
 
-    def sink_for(self, header: Headers, *, base: int, partial: bool) -> Sink:
-        """Return the sink for a response that begins, or goes on, after ``base`` bytes of the file."""
-        self._expect(promised_by(header, partial=partial))
+    def expect(self, header: Headers, *, partial: bool) -> None:
+        """Take what a response promises, in its head or its trailer; ``partial``: it is a 206."""
+        promised = promised_by(header, partial=partial)
+        self._expected += [checksum for checksum in promised if checksum not in self._expected]
+
+    def sink_after(self, base: int) -> Sink:
+        """Return the sink for bytes that come in order, after ``base`` others of the file."""
         if not base:
             # What a trailer will promise, if it has been announced, is one of those that are believed.
-            names = {checksum.name for checksum in self._expected} or TRUSTED
-            self._tee = HashingTee(self._sink, names)
+            self._tee = HashingTee(self._sink, {checksum.name for checksum in self._expected} or TRUSTED)
         return self._tee or self._sink
-
-    def promise(self, trailer: Headers, *, partial: bool) -> None:
-        """Take what the trailer section promises."""
-        self._expect(promised_by(trailer, partial=partial))
-
-    def _expect(self, checksums: tuple[Checksum, ...]) -> None:
-        self._expected += [checksum for checksum in checksums if checksum not in self._expected]
-
-    @property
-    def verified(self) -> str:
-        """What the bytes were compared with: digests, as text."""
-        return ", ".join(map(str, self._expected))
 
     def step(self) -> bool:
         """Do a piece of the work; return whether it is done.  Raises ChecksumError, and StorageError."""
@@ -62,9 +54,11 @@ class Verification:
                 return False
             assert self._hashes is not None
             hashes = self._hashes
-        for checksum in self._expected:
-            if checksum.name in hashes and hashes[checksum.name].digest() != checksum.digest:
+        known = [checksum for checksum in self._expected if checksum.name in hashes]
+        for checksum in known:
+            if hashes[checksum.name].digest() != checksum.digest:
                 raise mismatch(checksum, hashes[checksum.name].digest())
+        self.verified = ", ".join(map(str, known))
         return True
 
     def _read_back(self, part: PartFile) -> bool:

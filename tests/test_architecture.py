@@ -60,11 +60,26 @@ LAYERS: dict[str, set[str]] = {
         "results",
         "proto.",
     },
-    "engine": {"errors", "loop", "throttle", "pool", "job", "fetch", "crew", "sinks", "continuation"}
-    | {"verify", "results", "task", "proto."},
+    "telling": {"loop", "results", "task", "proto."},
+    "store": {"errors", "job", "partfile", "sinks", "continuation", "verify", "proto."},
+    "engine": {"errors", "loop", "throttle", "pool", "job", "fetch", "crew", "sinks", "store"}
+    | {"telling", "results", "task", "proto."},
     "refusal": {"errors", "job", "task", "proto."},
     "aio": {"errors", "driver", "results", "task"},
-    "client": {"errors", "loop", "resolver", "connection", "tls", "pool", "sinks", "destination", "partfile", "results"}
+    "arguments": {"resolver", "sinks", "tls", "proto."},
+    "client": {
+        "arguments",
+        "errors",
+        "loop",
+        "resolver",
+        "connection",
+        "tls",
+        "pool",
+        "sinks",
+        "destination",
+        "partfile",
+        "results",
+    }
     | {"driver"}
     | {"task", "job", "engine", "refusal", "aio", "proto."},
     "__init__": {"version", "errors", "results", "profile", "sinks", "task", "tls", "client", "proto."},

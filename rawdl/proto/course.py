@@ -244,6 +244,8 @@ class Course:
 
     def learn_mirrors(self, header: Headers) -> None:
         """Take note of the mirrors that a response tells of (RFC 6249); its file must be verified in the end."""
+        if "link" not in header:
+            return
         from rawdl.proto.mirrors import mirrors_of
 
         known = {str(self.url), *map(str, self.mirrors)}

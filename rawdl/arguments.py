@@ -1,0 +1,141 @@
+"""The arguments of `Client` and its methods: what is wrong with them is said at the call (TypeError, ValueError)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from math import isfinite
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from rawdl.proto.url import URL
+from rawdl.resolver import Lookup, Resolver, ThreadResolver
+from rawdl.sinks import Sink, TemporaryFile, as_sink
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from rawdl.proto.checksums import Checksum
+    from rawdl.tls import TLS
+
+_T = TypeVar("_T")
+
+_SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,16}$")
+
+
+def resolver_of(given: Lookup | Resolver | None) -> Resolver:
+    """Return a resolver: the system's, somebody's own, or a function to be called on threads."""
+    if given is None:
+        return ThreadResolver()
+    if hasattr(given, "resolve"):
+        return given
+    if callable(given):
+        return ThreadResolver(given)
+    raise TypeError(f"a resolver is a callable or has resolve(); {type(given).__name__} is neither")
+
+
+def check_scalars(url: str | None, progress_interval: float) -> None:
+    """Check what has a type of Python's own."""
+    if not isinstance(url, str | None):
+        raise TypeError(f"url is a str, not {type(url).__name__}")
+    if isinstance(progress_interval, bool) or not isinstance(progress_interval, int | float):
+        raise TypeError(f"progress_interval is a number of seconds, not {progress_interval!r}")
+    if not isfinite(progress_interval) or progress_interval < 0:
+        raise ValueError(f"progress_interval must be finite and not negative, as {progress_interval!r} is")
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Raise TypeError for what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is True or False, not {value!r}")
+
+
+def check_choice(name: str, value: bool | str, choices: tuple[bool | str, ...]) -> None:
+    """Raise TypeError or ValueError for what is none of the choices."""
+    if not isinstance(value, bool | str):
+        raise TypeError(f"{name} is one of {choices}, not {value!r}")
+    if value not in choices:
+        raise ValueError(f"{name} is one of {choices}, not {value!r}")
+
+
+def strongest(hashes: Mapping[str, str]) -> str | None:
+    """Return the one of a Metalink's hashes that is hardest to forge."""
+    for name in ("sha512", "sha384", "sha256", "sha224", "sha1", "md5"):
+        if name in hashes:
+            return f"{name}:{hashes[name]}"
+    return None
+
+
+def mirrors_of(given: Iterable[str]) -> tuple[URL, ...]:
+    """Read the URLs of mirrors; InvalidURL, which is a ValueError, for one that is none."""
+    if isinstance(given, str):
+        raise TypeError("mirrors is a collection of URLs, not a str")
+    return tuple(URL.parse(url) for url in given)
+
+
+def checksums_of(given: str | None) -> tuple[Checksum, ...]:
+    """Read a checksum, if there is one."""
+    if given is None:
+        return ()
+    from rawdl.proto.checksums import Checksum
+
+    return (Checksum.parse(given),)
+
+
+def temporary_file(url: URL, directory: str | os.PathLike[str] | None) -> TemporaryFile:
+    """Make the sink for a download that has no other, with the suffix that its URL has."""
+    suffix = _SUFFIX.search(url.last_segment)
+    return TemporaryFile(None if directory is None else os.path.abspath(directory), suffix[0] if suffix else "")
+
+
+def target_of(
+    file_path: str | os.PathLike[str] | None, sink: object, directory: str | os.PathLike[str] | None
+) -> tuple[str | None, Sink | None]:
+    """Return the path of the file to write, or the sink; neither, for a temporary file."""
+    if (file_path is not None) + (sink is not None) + (directory is not None) > 1:
+        raise ValueError("give one of file_path, sink and directory: each says where the bytes go")
+    if sink is not None:
+        return None, as_sink(sink)
+    if file_path is not None:
+        return checked_path("file_path", file_path), None
+    if directory is not None:
+        checked_path("directory", directory)
+    return None, None
+
+
+def tls_settings(given: TLS | SSLContext | None) -> TLS | SSLContext | None:
+    """Check what was given for TLS."""
+    if given is not None:
+        from ssl import SSLContext
+
+        from rawdl.tls import TLS
+
+        if not isinstance(given, TLS | SSLContext):
+            raise TypeError(f"tls is a TLS or an ssl.SSLContext, not {type(given).__name__}")
+    return given
+
+
+def checked_path(name: str, given: str | os.PathLike[str]) -> str:
+    """Return a path as text; TypeError or ValueError for what is none."""
+    path = os.fspath(given)
+    if not isinstance(path, str):
+        raise TypeError(f"{name} is a str or a path of str, not {type(path).__name__}")
+    if not path or "\0" in path:
+        raise ValueError(f"{name} cannot be {path!r}")
+    return path
+
+
+def checked_count(name: str, value: int, least: int) -> int:
+    """Return a whole number, of which ``least`` is the least."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a whole number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return value
+
+
+def checked_instance(name: str, value: _T, kind: type[_T]) -> _T:
+    """Return it, if it is of that kind."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}")
+    return value

@@ -1,0 +1,170 @@
+"""The sink of one download over all of its tries: what is in it, whether that is right, and what becomes of it."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from rawdl.continuation import Continuation
+from rawdl.errors import Aborted, ChecksumError, DownloadError, RangeError, StorageError, TooLarge, too_large
+from rawdl.job import Job
+from rawdl.proto.course import Course, Take
+from rawdl.proto.events import HeadReceived
+from rawdl.proto.messages import Headers
+from rawdl.sinks import LimitedSink, Sink
+
+if TYPE_CHECKING:
+    from rawdl.partfile import PartFile
+    from rawdl.verify import Verification
+
+# With one of these in the head, there is a promise to be verified.
+_DIGEST_FIELDS: Final = ("repr-digest", "content-digest", "digest")
+
+
+class Store:
+    """Keep the sink of a job in step with its course.
+
+    ``part`` is the sink if that is a file, and ``resumed_from`` counts what an earlier download had left in it.
+    """
+
+    __slots__ = ("_course", "_job", "_verification", "part", "resumed_from")
+
+    def __init__(self, job: Job, course: Course) -> None:
+        self._job = job
+        self._course = course
+        self._verification: Verification | None = None  # once there is something to verify
+        self.part: PartFile | None = job.part
+        self.resumed_from = 0
+
+    def open(self) -> None:
+        """Open the sink, and have the course go on from what is there already."""
+        self._job.sink.open()
+        if self.part is None or self.part.found is None:
+            return
+        found = self.part.found
+        assert found.validator is not None
+        self.resumed_from = self.count()
+        self._course.adopt(found.validator, found.total, self.part.position)
+
+    def count(self) -> int:
+        """Return how many bytes are in the part, wherever they are in it."""
+        assert self.part is not None
+        return sum(stop - start for start, stop in self.part.there())
+
+    def can_go_on(self, error: DownloadError, written: int) -> bool:
+        """Whether another try may add to what is there."""
+        spoiled = isinstance(error, RangeError | ChecksumError)
+        return not spoiled and (self._course.validator is not None or not written)
+
+    @property
+    def can_restart(self) -> bool:
+        """Whether it can forget what was written."""
+        return self._job.sink.restartable
+
+    def restart(self) -> None:
+        """Forget what was written; RangeError if that is impossible."""
+        if not self.can_restart:
+            raise RangeError("the server sends the whole file, and the sink cannot begin anew")
+        self._job.sink.restart()
+        self.resumed_from = 0
+        self._verification = None
+
+    # A response
+
+    def expect(self, head: HeadReceived) -> None:
+        """Prepare for what a response brings; refuse what is too large before any of it is written."""
+        course, most = self._course, self._job.most
+        if most is not None and course.total is not None and course.total > most:
+            raise too_large(course.total, most)
+        self.describe()
+        if self._is_promised(head.header):
+            self._verifier().expect(head.header, partial=head.status_code == 206)
+            course.learn_mirrors(head.header)
+
+    def describe(self) -> None:
+        """Tell the part of which version the bytes will be."""
+        course = self._course
+        if self.part is not None:
+            self.part.describe(course.url.redacted, course.validator, course.total)
+
+    def _is_promised(self, header: Headers) -> bool:
+        if self._course.ranged:
+            return False
+        if self._job.checksums or any(name in header for name in _DIGEST_FIELDS):
+            return True
+        return "digest" in header.get("trailer", "").lower()
+
+    def sink(self) -> Sink:
+        """Return where the bytes go that come in order."""
+        if self._verification is None:
+            return self._job.sink
+        return self._verification.sink_after(self._course.base)
+
+    def continued(self, sink: Sink, answer: Take, head: HeadReceived) -> Sink:
+        """Return where the whole body of a response goes, whose new bytes go to ``sink``."""
+        base, framed = self._course.base, head.framing.length is not None
+        if self._job.most is not None and not framed:
+            sink = LimitedSink(sink, self._job.most, base)
+        if answer.length is None:
+            return sink
+        there = b"" if self.part is None else self.part.read(answer.origin, base - answer.origin)
+        return Continuation(sink, there, answer.length, framed=framed)
+
+    # The end
+
+    def promise(self, trailer: Headers, *, partial: bool) -> None:
+        """Take what the trailer section promises."""
+        if not self._course.ranged and any(name in trailer for name in _DIGEST_FIELDS):
+            self._verifier().expect(trailer, partial=partial)
+
+    def verify(self) -> bool:
+        """Do a piece of the verification; return whether it is done.  Raises ChecksumError."""
+        if self._verification is None and (self._course.ranged or not self._job.checksums):
+            return True
+        return self._verifier().step()
+
+    def _verifier(self) -> Verification:
+        if self._verification is None:
+            from rawdl.verify import Verification
+
+            self._verification = Verification(self._job.sink, self.part, self._job.checksums)
+        return self._verification
+
+    @property
+    def verified(self) -> str:
+        """What the bytes were compared with."""
+        return "" if self._verification is None else self._verification.verified
+
+    def commit(self, header: Headers, wall_clock: float) -> None:
+        """Make it visible, with the date that the server gives it if that is wanted."""
+        if self.part is not None and self._job.remote_time:
+            from rawdl.proto.fields import parse_http_date
+
+            self.part.date(parse_http_date(header.get("last-modified", ""), wall_clock=wall_clock))
+        self._job.sink.commit()
+
+    def revoke(self) -> None:
+        """Take a commit back."""
+        self._job.sink.revoke()
+
+    def leave(self, error: DownloadError, *, keeping: bool) -> str | None:
+        """Keep what a later download can continue, and return its name; else remove it.
+
+        ``keeping``: also after an abort.
+        """
+        if self.part is None:
+            self._job.sink.discard()
+            return None
+        if isinstance(error, RangeError):  # it was to be continued, so nothing of it is lost
+            return self.part.keep() if self.part.is_described else self.part.close()
+        if self._is_worth_keeping(error) and (keeping or self._job.resume is True or not isinstance(error, Aborted)):
+            return self.part.keep()
+        self.part.discard()
+        return None
+
+    def _is_worth_keeping(self, error: DownloadError) -> bool:
+        if self._job.resume is False or self._course.validator is None:
+            return False
+        if isinstance(error, StorageError) and error.errno == errno.EIO:
+            return False  # who knows what is in it
+        return not isinstance(error, ChecksumError | TooLarge)
