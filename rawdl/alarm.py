@@ -91,6 +91,7 @@ class Alarm:
             if timer is not None:
                 timer.cancel()
         self._timer = self._speed_timer = self._floor = None
+        self._expired = _nobody  # the two of them need no collector then
 
     def _arm(self) -> None:
         """See to it that the timer fires no later than the next deadline.
@@ -131,3 +132,7 @@ class Alarm:
             self._expired(Phase.LOW_SPEED)
         else:
             self._arm_speed()
+
+
+def _nobody(phase: Phase) -> None:
+    """Hear of a limit that is nobody's any more."""

@@ -165,14 +165,17 @@ class Client:
             if callback is not None:
                 check_callback(name, callback)
         check_scalars(url, progress_interval)
-        for name, flag in (("fail_on_status", fail_on_status), ("durable", durable), ("remote_time", remote_time)):
-            check_flag(name, flag)
-        check_choice("exists", exists, ("overwrite", "error", "rename", "skip"))
-        check_choice("resume", resume, ("auto", True, False))
+        if not (fail_on_status is False and durable is False and remote_time is False):
+            for name, flag in (("fail_on_status", fail_on_status), ("durable", durable), ("remote_time", remote_time)):
+                check_flag(name, flag)
+        if exists != "overwrite" or resume != "auto":
+            check_choice("exists", exists, ("overwrite", "error", "rename", "skip"))
+            check_choice("resume", resume, ("auto", True, False))
         checksums = checksums_of(checksum)
-        others = mirrors_of(mirrors)
-        checked_count("connections", connections, 1)
-        checked_count("min_segment", min_segment, 1)
+        others = mirrors_of(mirrors) if mirrors != () else ()
+        if (connections, min_segment) != (1, 1048576) or connections is True:
+            checked_count("connections", connections, 1)
+            checked_count("min_segment", min_segment, 1)
         times = self._chosen_timeouts(timeout, timeouts)
         tries = self._retry if retry is None else checked_instance("retry", retry, Retry)
         hops = self._redirects if redirects is None else checked_instance("redirects", redirects, Redirects)
@@ -186,7 +189,7 @@ class Client:
             request = Request("GET", parsed, header)
             key = Key(parsed.origin, self._trust.context_for(parsed))
             part = None
-            if any(name.lower() == "range" for name, _ in request.fields):
+            if header and any(name.lower() == "range" for name, _ in request.fields):
                 resume = False  # the caller asks for a part by himself
                 if checksums:
                     raise ValueError("checksum is of the whole file, and the Range in header asks for a part")

@@ -15,6 +15,7 @@ from rawdl.continuation import Continuation
 from rawdl.errors import DownloadError, IncompleteBody, RangeError, StorageError, Timeout, status_error
 from rawdl.fetch import Fetch
 from rawdl.job import Job, Shared
+from rawdl.loop import Timer
 from rawdl.partfile import PartFile
 from rawdl.pool import Key, Slot
 from rawdl.proto.course import Course
@@ -86,6 +87,7 @@ class Crew:
         self._size = job.connections
         self._members: list[Member] = []
         self._broken = 0  # members that have failed since one last came to a good end
+        self._timer: Timer | None = None  # until another is found for somebody who failed
         self._spare: Slot | None = None  # the task's own, while no member uses it
         self._marks: Marks | None = None  # the task's own, for the first member
         self._active = False
@@ -119,6 +121,7 @@ class Crew:
 
     def _recruit(self) -> None:
         """Find new members, as long as there is work and they are not too many."""
+        self._forget_timer()
         while self._active and self._sources and not (self.paused or self.owner.stopping):
             # The task's own slot is not to lie idle while others wait for one.
             count = self._working if self._spare is not None else len(self._members)
@@ -129,6 +132,11 @@ class Crew:
             member = Member(self, self._least_used(), slot, marks)
             self._members.append(member)
             member.begin()
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     @property
     def _working(self) -> int:
@@ -193,11 +201,16 @@ class Crew:
             self._sources.remove(member.url)  # it does not serve what is missing
         elif not member.fruitful:
             self._size = max(1, self._size - 1)
+        elif self._size < self.job.connections:
+            self._size += 1
         hopeless = self._broken >= self.job.connections or not self._sources
         if member.spoils_all(error) or (hopeless and not self._working):
             self._give_up(error)
-        else:
-            self.shared.loop.call_soon(self._recruit)
+        elif self._timer is None:
+            # As after any try: what lasted for long is begun again at once, and what breaks at once after a while.
+            loop, retry = self.shared.loop, self.job.retry
+            wait = min(retry.backoff, retry.max_delay) - (loop.now - member.began)
+            self._timer = loop.call_at(loop.now + max(0.0, wait), self._recruit)
 
     def _give_up(self, error: DownloadError) -> None:
         self.cancel()
@@ -222,6 +235,7 @@ class Crew:
         """Close every connection."""
         self._active = False
         self._alarm.stop()
+        self._forget_timer()
         for member in list(self._members):
             self._dismiss(member)
 
@@ -242,6 +256,7 @@ class Member:
         self._fetch: Fetch | None = None
         self._sink: SegmentSink | None = None
         self._asked: Asked | None = None
+        self.began = crew.shared.loop.now
         self._over = False
         self._held = False  # it has a slot, and waits for the end of a pause
 

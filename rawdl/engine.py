@@ -173,7 +173,8 @@ class Download:
 
     def _begin(self) -> None:
         self._enter(TaskState.CONNECTING)
-        self._marks.renew()
+        if self._marks.request_start:
+            self._marks.renew()
         if self._crew is not None:
             assert self._slot is not None
             self._crew.begin(self._slot, self._marks)
@@ -204,7 +205,7 @@ class Download:
     def fetch_answered(self, head: HeadReceived) -> Sink:
         """Say where the body of a response goes, or raise what it means instead."""
         loop = self._shared.loop
-        answer = self._course.answered(head, loop.now + loop.wall_offset())
+        answer = self._course.answered(head, loop.wall_time)
         if isinstance(answer, Take):
             return self._take(answer, head)
         assert self._fetch is not None
@@ -379,7 +380,9 @@ class Download:
         if now - self._resumed_at < _AT_ONCE and is_transient(error):
             self._resumed_at = -inf
             return 0.0  # the server did not wait for the end of our pause
-        delay = course.failed(error, written, int.from_bytes(os.urandom(4), "big") / 2**32)
+        began = 0.0 if self._crew is not None else self._marks.request_start
+        lasted = now - began if began else 0.0
+        delay = course.failed(error, written, int.from_bytes(os.urandom(4), "big") / 2**32, lasted)
         if delay is None and course.goes_elsewhere(error):
             return 0.0
         return delay
@@ -422,7 +425,7 @@ class Download:
         if timer is not None and loop.time() >= timer.when:
             raise self._timeout()
         assert self._telling.headers is not None
-        self._store.commit(self._telling.headers.header, loop.now + loop.wall_offset())
+        self._store.commit(self._telling.headers.header, loop.wall_time)
         self._end(None)
 
     def _end(self, error: DownloadError | None) -> None:
@@ -448,6 +451,7 @@ class Download:
     def _settle(self, result: DownloadResult | None, error: DownloadError | None) -> None:
         task = self._task
         # The task keeps its engine, for its progress; this way the two, and all that they hold, need no collector.
+        self._telling.end()
         del self._task, self._job
         self._shared.live.discard(task)
         self._shared.paused.discard(task)

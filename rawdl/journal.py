@@ -103,6 +103,7 @@ class Record(NamedTuple):
 
     ``validator`` is its kind and value; ``total`` the length of the whole representation, None while unknown.
     ``done`` and ``synced`` are half-open ranges of the part, in order and apart; what is synced is done as well.
+    ``in_order``: the part has been written from its first byte on, so that it has no hole.
     """
 
     version: int
@@ -114,14 +115,23 @@ class Record(NamedTuple):
     done: Ranges
     synced: Ranges
     coding: str
+    in_order: bool
     owner: Owner
 
 
-def believed(record: Record) -> Ranges:
-    """Return the ranges that are in the part, as far as a journal can know."""
-    boot = _boot()  # "" where it may have been any: after a power cut it would look the same
-    same = boot != "" and (record.owner.boot, record.owner.host) == (boot, _host())
-    return record.done if same else record.synced
+def believed(record: Record, size: int) -> Ranges:
+    """Return the ranges that are in a part of ``size`` bytes, as far as a journal can know.
+
+    Of one that was written in order it is all of them, though the journal may be a second old: each byte that is there
+    was written after those before it, for the version that the journal tells of.
+    """
+    boot = _boot()
+    if boot == "" or (record.owner.boot, record.owner.host) != (boot, _host()):
+        return record.synced
+    if not record.in_order or not record.done:
+        return record.done
+    end = record.done[-1][1]
+    return record.done if size < end or (record.total is not None and size > record.total) else ((0, size),)
 
 
 def key_of(url_text: str) -> str:
@@ -343,6 +353,7 @@ def _record(value: object) -> Record:
         done=_ranges(fields["done"]),
         synced=_ranges(fields["synced"]),
         coding=_text(fields["coding"]),
+        in_order=_truth(fields["in_order"]),
         owner=_owner(fields["owner"]),
     )
 
@@ -376,6 +387,12 @@ def _integer(value: object) -> int:
     return value
 
 
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("neither true nor false")
+    return value
+
+
 def _pair(value: object) -> tuple[object, object]:
     if not isinstance(value, list) or len(value) != 2:
         raise ValueError("no pair")
@@ -401,6 +418,7 @@ def _is_consistent(record: Record) -> bool:
         and _are_in_order(record.done, end)
         and _are_in_order(record.synced, end)
         and _length(record.done + record.synced) == _length(record.done)
+        and (not record.in_order or record.done in ((), ((0, _length(record.done)),)))
     )
 
 

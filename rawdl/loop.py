@@ -98,6 +98,7 @@ class Loop:
         self.register(self._wake_in, READ, self._on_wake)
         self.now = self._clock()
         self.turns = 0
+        self.wall_time = time.time  # POSIX seconds
         self.absent = 0.0  # seconds in all that went by in other people's code, when nobody looked
         self.closed = False
         self._buffer_size = buffer_size
@@ -218,7 +219,7 @@ class Loop:
 
     def wall_offset(self) -> float:
         """Return what to add to a time of this clock for POSIX seconds, as of now."""
-        return time.time() - self._clock()
+        return self.wall_time() - self._clock()
 
     def step(self, timeout: float | None = 0) -> None:
         """Run one turn: wait at most ``timeout`` seconds (None: until something happens), then run what is ready."""

@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from rawdl.destination import Destination, Destinations, identity_of, is_own, remove_own
 from rawdl.errors import RangeError, StorageError
@@ -25,14 +25,36 @@ if TYPE_CHECKING:
     from rawdl.journal import Journal, Owner, Ranges, Record
 
 _OPEN: Final = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-# A journal costs some 200 µs: once a second that is nothing, and above 16 MB/s there is more than a second to be lost.
+# A journal costs some 200 µs: once a second that is nothing, and above 16 MB/s there is more than a second to be lost
+# where bytes do not come in order.
 _CHECKPOINT_SECONDS: Final = 1.0
 _CHECKPOINT_BYTES: Final = 16 << 20
+# The first comes earlier: without one nothing is believed.  What is complete by then needs none.
+_FIRST_SECONDS: Final = 0.1
 # After a power cut only what was synced is believed; the kernel lets a written page wait for 30 s anyway.
 _SYNC_SECONDS: Final = 30.0
 _ODD_NAME: Final = 60  # characters, of up to four bytes each
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ROOM: Final = 65536  # bytes: a block, of whatever file system
+
+
+class Version(Protocol):
+    """Which version of what the bytes are of; a validator proves that others are of the same."""
+
+    @property
+    def shown_url(self) -> str: ...
+    @property
+    def validator(self) -> tuple[str, str] | None: ...
+    @property
+    def total(self) -> int | None: ...
+
+
+class Found(NamedTuple):
+    """The version that a journal tells of."""
+
+    shown_url: str
+    validator: tuple[str, str] | None
+    total: int | None
 
 
 class PartFile(Sink):
@@ -94,7 +116,7 @@ class PartFile(Sink):
         self._synced: Ranges = ()  # what is on the disk for certain
         self._coverage: Callable[[], Iterable[tuple[int, int]]] | None = None  # if bytes do not come in order
         self._saved_at = self._synced_at = 0.0
-        self._version: tuple[str, tuple[str, str], int | None] | None = None  # its URL, validator and length
+        self._version: Version | None = None
         self._date: int | None = None
         self._committed = False
         self.found: Record | None = None
@@ -159,8 +181,9 @@ class PartFile(Sink):
             return False
         assert record is not None and record.validator is not None
         self.found = record
-        self._version = record.final_url, record.validator, record.total
-        self.position = self._saved = self.ranges[0][1]
+        self._version = Found(record.final_url, record.validator, record.total)
+        self.position = self.ranges[0][1]
+        self._saved = sum(stop - start for start, stop in self.ranges)
         os.ftruncate(self._fd, self.ranges[-1][1])
         os.lseek(self._fd, self.position, os.SEEK_SET)
         self._sync()  # or learn that some of it never reached the disk
@@ -208,12 +231,13 @@ class PartFile(Sink):
             return self._refuse("there is no record of what it is of")
         if record.url_key != key_of(self._url):
             return self._refuse(f"it is of another URL, {record.url}")
-        ranges = believed(record)
+        size = os.fstat(self._fd).st_size
+        ranges = believed(record, size)
         if not ranges or ranges[0][0]:
             return self._refuse("its first bytes are missing")
         if not self._segmented or record.total is None:
             ranges = ranges[:1]
-        size, end = os.fstat(self._fd).st_size, ranges[-1][1]
+        end = ranges[-1][1]
         if size < end:
             return self._refuse(f"it has {size} bytes, and {end} are recorded")
         return ranges
@@ -249,6 +273,8 @@ class PartFile(Sink):
         together, and a disk that is full is to be found out now.
         """
         self._coverage = coverage
+        if self.is_described:
+            self._save(sync=False)  # before there are holes: the bytes do not come in order any more
         with suppress(AttributeError):  # not everywhere
             try:
                 os.posix_fallocate(self._fd, 0, total)
@@ -286,14 +312,19 @@ class PartFile(Sink):
 
     # What it is of
 
-    def describe(self, final_url: str, validator: tuple[str, str] | None, total: int | None) -> None:
+    def describe(self, version: Version, total: int | None) -> None:
         """Say of which version the bytes will be: without a validator, of none that could be continued.
 
         Raises StorageError if the file system has no room for what is missing of ``total`` bytes.
         """
-        self._version = None if validator is None else (final_url, validator, total)
+        self._version = version
         if total is not None and total > self.position:
             self._check_room(total - self.position)
+
+    @property
+    def is_described(self) -> bool:
+        """Whether a journal could tell of which version the part is."""
+        return self._version is not None and self._version.validator is not None
 
     def _check_room(self, missing: int) -> None:
         try:
@@ -308,11 +339,14 @@ class PartFile(Sink):
     def note(self, now: float) -> None:
         """Write the journal, if that is due.  ``now`` is monotonic, in seconds."""
         new = self.position - self._saved
-        if not new or self._version is None:
+        if not new:
             return
-        if not self._saved_at:
-            self._saved_at = self._synced_at = now  # the first bytes
+        if not self._saved_at:  # the first bytes
+            self._saved_at = now - _CHECKPOINT_SECONDS + _FIRST_SECONDS
+            self._synced_at = now
         if now - self._saved_at < _CHECKPOINT_SECONDS and new < _CHECKPOINT_BYTES:
+            return
+        if not self.is_described:
             return
         sync = self._durable or now - self._synced_at >= _SYNC_SECONDS
         self._save(sync=sync)
@@ -331,17 +365,18 @@ class PartFile(Sink):
         if sync:
             self._sync()
             self._synced = done
-        final_url, validator, total = self._version or (self._url, None, None)
+        version = self._version or Found(self._url, None, None)
         record = Record(
             version=VERSION,
             url=_shown(self._url),
             url_key=key_of(self._url),
-            final_url=_shown(final_url),
-            validator=validator,
-            total=total,
+            final_url=_shown(version.shown_url),
+            validator=version.validator,
+            total=version.total,
             done=done,
             synced=self._synced,
             coding="",
+            in_order=self._coverage is None and len(self.ranges) < 2,
             owner=self._owner.released() if released else self._owner,
         )
         self._journal.save(record, durable=sync)
@@ -419,7 +454,7 @@ class PartFile(Sink):
         If there is nothing to continue it is removed.
         """
         there = self.there()
-        if self._committed or self._version is None or not there or there[0][0]:
+        if self._committed or not self.is_described or not there or there[0][0]:
             self.discard()
             return None
         try:
@@ -447,11 +482,6 @@ class PartFile(Sink):
         if not self._committed:
             self._remove_part()
         self.destination.release()
-
-    @property
-    def is_described(self) -> bool:
-        """Whether a journal could tell of which version the part is."""
-        return self._version is not None
 
     def close(self) -> str | None:
         """Let go of the part without touching it; return its name, if there is one of ours."""

@@ -156,9 +156,8 @@ class Pool:
                 host.offered = number
                 heapq.heappush(self._eligible, (number, key))
             self._schedule()
-        elif not (host.waiting or host.extras or host.held or host.idle):
-            if self._hosts.get(key) is host:
-                del self._hosts[key]
+        elif not (host.waiting or host.extras or host.held or host.idle) and self._hosts.get(key) is host:
+            del self._hosts[key]
 
     def _schedule(self) -> None:
         tasks = self._eligible and self._held < self._max_concurrent

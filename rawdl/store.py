@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from rawdl.continuation import Continuation
@@ -83,16 +84,17 @@ class Store:
 
     def describe(self) -> None:
         """Tell the part of which version the bytes will be."""
-        course = self._course
         if self.part is not None:
-            self.part.describe(course.url.redacted, course.validator, course.total)
+            self.part.describe(self._course, self._course.total)
 
     def _is_promised(self, header: Headers) -> bool:
         if self._course.ranged:
             return False
-        if self._job.checksums or any(name in header for name in _DIGEST_FIELDS):
+        if self._job.checksums:
             return True
-        return "digest" in header.get("trailer", "").lower()
+        if not header.mentions(b"digest", b"trailer"):  # as in nearly all; and most heads nobody ever decodes
+            return False
+        return any(name in header for name in _DIGEST_FIELDS) or "digest" in header.get("trailer", "").lower()
 
     def sink(self) -> Sink:
         """Return where the bytes go that come in order."""
@@ -114,7 +116,7 @@ class Store:
 
     def promise(self, trailer: Headers, *, partial: bool) -> None:
         """Take what the trailer section promises."""
-        if not self._course.ranged and any(name in trailer for name in _DIGEST_FIELDS):
+        if not self._course.ranged and trailer.mentions(b"digest"):
             self._verifier().expect(trailer, partial=partial)
 
     def verify(self) -> bool:
@@ -135,12 +137,15 @@ class Store:
         """What the bytes were compared with."""
         return "" if self._verification is None else self._verification.verified
 
-    def commit(self, header: Headers, wall_clock: float) -> None:
-        """Make it visible, with the date that the server gives it if that is wanted."""
+    def commit(self, header: Headers, wall_clock: Callable[[], float]) -> None:
+        """Make it visible, with the date that the server gives it if that is wanted.
+
+        ``wall_clock`` returns POSIX seconds.
+        """
         if self.part is not None and self._job.remote_time:
             from rawdl.proto.fields import parse_http_date
 
-            self.part.date(parse_http_date(header.get("last-modified", ""), wall_clock=wall_clock))
+            self.part.date(parse_http_date(header.get("last-modified", ""), wall_clock=wall_clock()))
         self._job.sink.commit()
 
     def revoke(self) -> None:

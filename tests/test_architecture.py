@@ -49,6 +49,7 @@ LAYERS: dict[str, set[str]] = {
     | {"proto."},
     "crew": {
         "errors",
+        "loop",
         "alarm",
         "throttle",
         "pool",
@@ -58,8 +59,8 @@ LAYERS: dict[str, set[str]] = {
         "sinks",
         "continuation",
         "results",
-        "proto.",
-    },
+    }
+    | {"proto."},
     "telling": {"loop", "results", "task", "proto."},
     "store": {"errors", "job", "partfile", "sinks", "continuation", "verify", "proto."},
     "engine": {"errors", "loop", "throttle", "pool", "job", "fetch", "crew", "sinks", "store"}

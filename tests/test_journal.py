@@ -41,6 +41,7 @@ RECORD = Record(
     done=((0, 100), (200, 300), (999, 1000)),
     synced=((0, 50), (60, 100), (200, 201)),
     coding="identity",
+    in_order=False,
     owner=Owner(pid=12, started=34, boot="56", host="somewhere", token="78"),
 )
 
@@ -636,11 +637,25 @@ def test_K11_the_age_of_a_journal_is_the_file_systems(renewed: int, journal: Jou
 def test_R1_what_was_not_synced_is_believed_in_the_same_boot_only():
     owner = Owner.current()
     present = RECORD.done if owner.boot else RECORD.synced  # a system that does not tell its boot may have had another
-    assert believed(RECORD._replace(owner=owner)) == present
-    assert believed(RECORD._replace(owner=owner.released())) == present
-    assert believed(RECORD._replace(owner=owner._replace(pid=2**31 - 1, started=1))) == present
+    assert believed(RECORD._replace(owner=owner), 10**6) == present
+    assert believed(RECORD._replace(owner=owner.released()), 10**6) == present
+    assert believed(RECORD._replace(owner=owner._replace(pid=2**31 - 1, started=1)), 10**6) == present
     for change in ({"boot": "another"}, {"boot": ""}, {"host": "another"}):
-        assert believed(RECORD._replace(owner=owner._replace(**change))) == RECORD.synced
+        assert believed(RECORD._replace(owner=owner._replace(**change)), 10**6) == RECORD.synced
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(100, ((0, 100),)), (150, ((0, 150),)), (200, ((0, 200),)), (99, ((0, 100),)), (201, ((0, 100),))],
+)
+def test_R1_T47_what_came_in_order_is_believed_up_to_the_size_of_the_part(size: int, expected: tuple[tuple[int, int]]):
+    """The journal may be a second old; a part of less than it says, or of more than there can be, proves nothing."""
+    record = RECORD._replace(owner=Owner.current(), total=200, done=((0, 100),), synced=((0, 50),), in_order=True)
+    assert believed(record, size) == (expected if record.owner.boot else record.synced)
+    assert believed(record._replace(in_order=False), size) == (((0, 100),) if record.owner.boot else record.synced)
+    assert believed(record._replace(owner=record.owner._replace(boot="another")), size) == ((0, 50),)
+    assert believed(record._replace(done=(), synced=()), size) == ()
+
 
 
 @contextmanager

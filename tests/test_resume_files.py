@@ -92,12 +92,13 @@ def checkpoints(bench: Bench, **options: Any) -> list[tuple[float, int, dict[str
 def test_T47_a_checkpoint_each_second_whatever_the_progress_interval(progress_interval: float, bench: Bench):
     bench.slow_down(5_000)  # a segment each 50 ms, for 8 s
     found = checkpoints(bench, progress_interval=progress_interval)
-    assert len(found) == 7
+    assert len(found) == 8
+    assert found[0][0] < 0.3  # one that is killed soon has something to go on from
     assert all(1 <= after - before < 1.1 for (before, *_), (after, *_) in pairwise(found))
     assert all(record["done"] == [[0, size]] and record["synced"] == [] for _, size, record in found)
 
 
-def test_T47_no_checkpoint_where_all_comes_within_a_second(bench: Bench):
+def test_T47_no_checkpoint_where_all_comes_at_once(bench: Bench):
     assert checkpoints(bench, progress_interval=0) == []
 
 
@@ -268,14 +269,14 @@ def test_R1_durable_syncs_the_data_then_the_journal_then_its_name(calls: list[st
     bench.slow_down(10_000)  # 4 s
     bench.attempt(durable=True)
     end = ["fsync a.part", "replace a.part a", "unlink a.part.json", "fsync ."]
-    assert calls == SYNCED_JOURNAL * 3 + end
+    assert calls == SYNCED_JOURNAL * 4 + end
     bench.assert_whole()
 
 
 def test_R1_not_durable_syncs_nothing(calls: list[str], bench: Bench):
     bench.slow_down(10_000)
     bench.attempt()
-    assert calls == ["replace a.part.json.new a.part.json"] * 3 + ["replace a.part a", "unlink a.part.json"]
+    assert calls == ["replace a.part.json.new a.part.json"] * 4 + ["replace a.part a", "unlink a.part.json"]
 
 
 @pytest.mark.parametrize("exists", ["overwrite", "error", "rename", "skip"])

@@ -10,7 +10,7 @@ came of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from rawdl.errors import (
@@ -73,6 +73,8 @@ class Course:
         "_resume",
         "_retry",
         "_retry_after",
+        "_validated",
+        "_validator",
         "asked",
         "base",
         "best",
@@ -81,7 +83,6 @@ class Course:
         "mirrors",
         "ranged",
         "total",
-        "validator",
     )
 
     def __init__(
@@ -111,12 +112,25 @@ class Course:
         self.base = 0
         self.best = 0  # the most that was ever there: who begins anew again and again makes no progress
         self.total: int | None = None
-        self.validator: Validator | None = None
+        self._validator: Validator | None = None
+        self._validated: Headers | None = None  # the head that it has yet to be read from
+
+    @property
+    def validator(self) -> Validator | None:
+        """What tells the version that is in the sink from others, if anything does.  Most never need to know."""
+        if self._validated is not None:
+            self._validator, self._validated = strong_validator(self._validated), None
+        return self._validator
 
     @property
     def url(self) -> URL:
         """Where the next request goes."""
         return self._request.url if self._chain is None else self._chain.url
+
+    @property
+    def shown_url(self) -> str:
+        """Where the next request goes, for people."""
+        return self.url.redacted
 
     @property
     def hops(self) -> tuple[str, ...]:
@@ -132,7 +146,7 @@ class Course:
 
     def adopt(self, validator: tuple[str, str], total: int | None, base: int) -> None:
         """Begin with what an earlier download has left; ValueError if nothing can be asked for under its validator."""
-        self.validator, self.total = Validator.from_list(list(validator)), total
+        self._validator, self.total = Validator.from_list(list(validator)), total
         self.base = self.best = base
 
     def next_request(self, overlap: int) -> Request:
@@ -163,18 +177,18 @@ class Course:
 
     # Answers
 
-    def answered(self, head: HeadReceived, wall_clock: float) -> Answer:
+    def answered(self, head: HeadReceived, wall_clock: Callable[[], float]) -> Answer:
         """Say what a response means.
 
         Raises RedirectError for one that must not be followed, StatusError for one that is to be tried again or that
         says nothing of the range that was asked for, and RangeError if what is there cannot be continued.
-        ``wall_clock`` is in POSIX seconds.
+        ``wall_clock`` returns POSIX seconds.
         """
         status = head.status_code
         if 300 <= status < 400 and self._follows(status):
             return self._followed(head)
         if status >= 400 and self._tries().retries_status(status):
-            self._retry_after = parse_retry_after(head.header.get("retry-after", ""), wall_clock=wall_clock)
+            self._retry_after = parse_retry_after(head.header.get("retry-after", ""), wall_clock=wall_clock())
             raise status_error(status, self.url.redacted)
         if status >= 400 and self.mirrors:
             raise status_error(status, self.url.redacted)
@@ -218,22 +232,23 @@ class Course:
         self.restart()
         self.total = head.framing.length
         if head.status_code == 200 and not self.ranged:
-            self.validator = strong_validator(head.header)
+            self._validated = head.header
 
     def restart(self) -> None:
         """Know nothing of any bytes."""
         self.base = 0
-        self.total = self.validator = self.asked = None
+        self.total = self._validator = self._validated = self.asked = None
 
     # Failures
 
-    def failed(self, error: DownloadError, written: int, random: float) -> float | None:
+    def failed(self, error: DownloadError, written: int, random: float, lasted: float = 0.0) -> float | None:
         """Return how many seconds to wait before another try, or None: that was the last.
 
-        ``written`` is what is in the sink, from the start of the file; ``random`` is from [0, 1).
+        ``written`` is what is in the sink, from the start of the file; ``random`` is from [0, 1); ``lasted`` is how
+        long the try took, in seconds.
         """
         delay = self._tries().failed(
-            error, progressed=written > self.best, random=random, retry_after=self._retry_after
+            error, progressed=written > self.best, random=random, retry_after=self._retry_after, lasted=lasted
         )
         self.best = max(self.best, written)
         return delay

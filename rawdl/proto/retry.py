@@ -116,13 +116,20 @@ class Attempts:
         return status_code in self._retry.statuses and self._has_more(self._barren + 1)
 
     def failed(
-        self, error: DownloadError, *, progressed: bool, random: float, retry_after: float | None = None
+        self,
+        error: DownloadError,
+        *,
+        progressed: bool,
+        random: float,
+        retry_after: float | None = None,
+        lasted: float = 0.0,
     ) -> float | None:
         """Take note that a try ended with ``error``; return the seconds to wait before the next, or None: that was all.
 
-        ``progressed`` says whether the try brought bytes that were not there before it.  ``random`` is drawn by the
-        caller from [0, 1).  ``retry_after`` is what the response said, in seconds.  An error that is followed by
-        another try joins the history; the last one does not: it is what the task ends with.
+        ``progressed`` says whether the try brought bytes that were not there before it, and ``lasted`` how long it
+        took, in seconds.  ``random`` is drawn by the caller from [0, 1).  ``retry_after`` is what the response said, in
+        seconds.  An error that is followed by another try joins the history; the last one does not: it is what the task
+        ends with.
         """
         if progressed:
             self._barren = 0
@@ -133,7 +140,9 @@ class Attempts:
             return None
         _drop_tracebacks(error)
         self._history.append(error)
-        return max(self._next_delay(random), self._asked_for(retry_after))
+        # Where bytes came the wait counts from when the try began: a line that held for long is asked again at once.
+        delay = self._next_delay(random) - (lasted if progressed else 0.0)
+        return max(0.0, delay, self._asked_for(retry_after))
 
     def _has_more(self, barren: int) -> bool:
         return self._retry.attempts > 1 and barren < self._retry.attempts  # one is one, whatever it brought
