@@ -41,10 +41,13 @@ class Telling:
     def head(self, head: HeadReceived, url: str) -> None:
         """Tell of the head, once in the life of the task."""
         first = self.headers is None
-        if first or head.status_code not in (206, 416):  # which only go on with what has been told
-            self.headers = HeadersReceived(head.header, head.status_code, head.reason, head.http_version, url)
-        if first and self.headers is not None:
-            self._task.dispatch_headers(self.headers)
+        told = HeadersReceived(head.header, head.status_code, head.reason, head.http_version, url)
+        if self.headers is None or head.status_code not in (206, 416):
+            self.headers = told
+        else:  # it only goes on with what has been told
+            self.headers = self.headers._replace(url=url)
+        if first:
+            self._task.dispatch_headers(told)
 
     def restart(self) -> None:
         """Tell that the counts begin anew, if they do."""

@@ -106,7 +106,7 @@ class Progress:
     def continue_with(self, now: float, expected: int | None, written: int) -> ProgressUpdate | None:
         """Go on with another response; return the event that says so if it begins before what has been told."""
         restarted = written < self.written
-        self._expected, self.written = expected, written
+        self._expected, self.written, self._last = expected, written, None
         if not restarted:
             return None
         self._meter = SpeedMeter(now, written)

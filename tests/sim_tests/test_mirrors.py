@@ -1,0 +1,209 @@
+"""Mirrors: one after another when the one before has failed, all at once with several connections (RFC 5854, 6249)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rawdl
+from tests.once import ONE_TRY
+from tests.origin import Request, Script
+from tests.resource import Fault, Resource
+from tests.resuming import BODY, OTHER, SHA256, Attempt
+from tests.sim import Link, World, http_peer
+
+A, B, C = "a.example.org", "b.example.org", "c.example.org"
+GONE = Script(status=404, reason="Not Found", body=b"gone")
+
+
+class Sites:
+    """Several hosts that serve ``/f``, each a `Resource` or a script."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self.world, self.path = world, folder / "f"
+        self.seen: dict[str, list[Request]] = {}
+
+    def serve(self, host: str, answer: Any, **link: Any) -> str:
+        seen = self.seen.setdefault(host, [])
+
+        def respond(request: Request) -> Script:
+            seen.append(request)
+            return answer if isinstance(answer, Script) else answer(request)
+
+        self.world.listen(host, 80, http_peer({"/f": respond}), link=Link(segment=1000, **link))
+        return f"http://{host}/f"
+
+    def get(self, url: str, **options: Any) -> Attempt:
+        client = self.world.client(retry=options.pop("retry", ONE_TRY))
+        attempt = Attempt(client, url, file_path=self.path, **options)
+        client.run()
+        client.close()
+        return attempt
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Iterator[Sites]:
+    with World() as world:
+        yield Sites(world, tmp_path)
+
+
+# One after another
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [GONE, Script(status=503, reason="Busy", body=b""), Script(raw=b"nonsense\r\n\r\n"), Script(cut_at=0, body=b"x")],
+)
+def test_the_next_is_tried_when_one_has_failed(sites: Sites, trouble: Script):
+    urls = [sites.serve(A, trouble), sites.serve(B, trouble), sites.serve(C, Resource(BODY))]
+    taken = sites.get(urls[0], mirrors=urls[1:])
+    assert sites.path.read_bytes() == BODY
+    assert taken.result.url == urls[2]
+    assert len(taken.result.attempts) == 2
+    assert taken.names.count("headers") == 1
+    assert [len(sites.seen[host]) for host in (A, B, C)] == [1, 1, 1]
+
+
+def test_the_last_is_the_answer(sites: Sites):
+    urls = [sites.serve(A, GONE), sites.serve(B, GONE)]
+    taken = sites.get(urls[0], mirrors=urls[1:])
+    assert (taken.result.status_code, taken.result.url) == (404, urls[1])
+    assert [type(error) for error in taken.result.attempts] == [rawdl.StatusError]
+    taken = sites.get(urls[0], mirrors=urls[1:], fail_on_status=True)
+    assert isinstance(taken.error, rawdl.StatusError)
+    assert taken.error.attempts != ()
+
+
+def test_a_mirror_goes_on_with_what_is_there_if_it_has_the_same_version(sites: Sites):
+    broken = Resource(BODY, faults=[Fault(in_body=20_000)])
+    whole = Resource(BODY)
+    taken = sites.get(sites.serve(A, broken), mirrors=[sites.serve(B, whole)])
+    assert sites.path.read_bytes() == BODY
+    assert whole.ranges_asked == [f"bytes={20_000 - 4096}-"]
+    assert taken.restarts == 0
+
+
+def test_a_mirror_of_another_version_begins_anew(sites: Sites):
+    broken = Resource(BODY, faults=[Fault(in_body=20_000)])
+    other = Resource(OTHER, etag='"v2"')
+    taken = sites.get(sites.serve(A, broken), mirrors=[sites.serve(B, other)])
+    assert sites.path.read_bytes() == OTHER
+    assert taken.restarts == 1
+
+
+def test_H12_a_mirror_is_tried_after_a_wrong_checksum(sites: Sites):
+    url = sites.serve(A, Resource(OTHER, etag='"x"'))
+    taken = sites.get(url, mirrors=[sites.serve(B, Resource(BODY))], checksum=SHA256)
+    assert sites.path.read_bytes() == BODY
+    assert [type(error) for error in taken.result.attempts] == [rawdl.ChecksumError]
+    assert taken.result.checksum == SHA256
+
+
+def test_no_mirror_helps_against_the_disk_or_the_callers_own_limits(sites: Sites):
+    other = sites.serve(B, Resource(BODY))
+    taken = sites.get(sites.serve(A, Resource(BODY)), mirrors=[other], limits=rawdl.Limits(body=100))
+    assert isinstance(taken.error, rawdl.TooLarge)
+    sites.path.mkdir()
+    taken = sites.get(f"http://{A}/f", mirrors=[other])
+    assert isinstance(taken.error, rawdl.StorageError)
+    assert sites.seen[B] == []
+
+
+def test_A1_what_may_be_a_secret_stays_with_the_first(sites: Sites):
+    url = sites.serve(A, GONE)
+    header = {"Authorization": "Basic c2VjcmV0", "Cookie": "c=1", "X-Token": "1", "Accept-Language": "de"}
+    sites.get(url, mirrors=[sites.serve(B, Resource(BODY))], header=header)
+    [request] = sites.seen[B]
+    assert [request.field(name) for name in header] == [None, None, None, "de"]
+
+
+@pytest.mark.parametrize("wrong", ["http://a.example.org/a", 5, [5], ["ftp://x/"], ["http://"]])
+def test_S11_what_is_no_mirror(sites: Sites, wrong: Any):
+    client = sites.world.client()
+    with pytest.raises((TypeError, ValueError)):
+        client.download_file(url=f"http://{A}/f", mirrors=wrong)
+
+
+# All at once
+
+
+def test_several_connections_use_all_of_them(sites: Sites):
+    first, second = Resource(BODY), Resource(BODY, etag='"elsewhere"')
+    urls = [sites.serve(A, first, bandwidth=20_000.0), sites.serve(B, second, bandwidth=20_000.0)]
+    taken = sites.get(urls[0], mirrors=urls[1:], connections=2, min_segment=1000, checksum=SHA256)
+    assert sites.path.read_bytes() == BODY
+    assert taken.result.attempts == ()
+    assert second.sent > 10_000
+    [asked, *_] = sites.seen[B]
+    assert asked.field("Range") is not None
+    assert asked.field("If-Range") is None  # nobody knows its validator
+
+
+@pytest.mark.parametrize("other", [Resource(BODY + b"x"), Resource(BODY[:-1]), Resource(BODY, ranges="ignore"), GONE])
+def test_one_that_does_not_have_it_is_left_alone(sites: Sites, other: Any):
+    urls = [sites.serve(A, Resource(BODY), bandwidth=20_000.0), sites.serve(B, other, bandwidth=20_000.0)]
+    taken = sites.get(urls[0], mirrors=urls[1:], connections=3, min_segment=1000)
+    assert sites.path.read_bytes() == BODY
+    assert (taken.result.attempts, taken.restarts) == ((), 0)
+
+
+def test_H12_what_does_not_fit_together_is_fetched_anew_from_one(sites: Sites):
+    """A mirror of the same length and other bytes: only a checksum can tell."""
+    urls = [sites.serve(A, Resource(BODY), bandwidth=20_000.0), sites.serve(B, Resource(OTHER), bandwidth=20_000.0)]
+    third = sites.serve(C, Resource(BODY))
+    taken = sites.get(urls[0], mirrors=[urls[1], third], connections=2, min_segment=1000, checksum=SHA256)
+    assert sites.path.read_bytes() == BODY
+    assert (taken.restarts, [type(error) for error in taken.result.attempts]) == (2, [rawdl.ChecksumError] * 2)
+    assert [update.total_bytes_written for update in taken.of("progress") if update.restarted] == [0, 0]
+
+
+# Where they are told of
+
+
+def test_links_name_mirrors_where_a_digest_is_promised(sites: Sites):
+    digest = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
+    link = f'<http://{B}/f>; rel=duplicate; pri=1, <http://{C}/f>; rel="duplicate"; pri=2'
+    like = Script(header=(("Link", link), ("Repr-Digest", f"sha-256=:{digest}:")))
+    url = sites.serve(A, Resource(BODY, like=like, faults=[Fault(in_body=20_000)]))
+    sites.serve(B, GONE)
+    sites.serve(C, Resource(BODY))
+    assert sites.get(url).result.url == f"http://{C}/f"
+    assert sites.path.read_bytes() == BODY
+
+
+@pytest.mark.usefixtures("leaves_parts")
+def test_links_without_a_digest_are_not_followed(sites: Sites):
+    like = Script(header=(("Link", f"<http://{B}/f>; rel=duplicate"),))
+    url = sites.serve(A, Resource(BODY, like=like, faults=[Fault(in_body=20_000)]))
+    sites.serve(B, Resource(BODY))
+    assert isinstance(sites.get(url).error, rawdl.IncompleteBody)
+    assert sites.seen[B] == []
+
+
+def metalink(*files: str) -> bytes:
+    return f'<metalink xmlns="urn:ietf:params:xml:ns:metalink">{"".join(files)}</metalink>'.encode()
+
+
+def test_a_metalink_document_is_a_task_for_each_file(sites: Sites, tmp_path: Path):
+    sites.serve(A, GONE)
+    sites.serve(B, Resource(BODY))
+    digest = SHA256.removeprefix("sha256:")
+    urls = f'<url priority="2">http://{B}/f</url><url priority="1">http://{A}/f</url>'
+    right = f'<file name="../right"><hash type="sha-256">{digest}</hash><hash type="md5">{"0" * 32}</hash>{urls}</file>'
+    wrong = f'<file name="wrong"><hash type="sha-256">{"0" * 64}</hash><url>http://{B}/f</url></file>'
+    client = sites.world.client()
+    tasks = client.download_metalink(metalink(right, wrong, '<file name="nowhere"/>'), tmp_path)
+    client.run()
+    assert tasks[0].result().checksum == SHA256
+    assert [type(task.exception()) for task in tasks[1:]] == [rawdl.ChecksumError, rawdl.InvalidURL]
+    assert [path.name for path in tmp_path.iterdir()] == ["right"]
+
+
+def test_what_is_no_metalink_document(sites: Sites):
+    with pytest.raises(rawdl.ProtocolError):
+        sites.world.client().download_metalink(b"<!DOCTYPE x><x/>")
