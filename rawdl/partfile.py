@@ -15,46 +15,20 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final
 
 from rawdl.destination import Destination, Destinations, identity_of, is_own, remove_own
-from rawdl.errors import RangeError, StorageError
+from rawdl.errors import StorageError
+from rawdl.ledger import Ledger
 from rawdl.sinks import Sink, close, storage_error, write_all, write_pieces
 
 if TYPE_CHECKING:
-    from rawdl.journal import Journal, Owner, Ranges, Record
+    from rawdl.journal import Ranges, Record
+    from rawdl.ledger import Version
 
 _OPEN: Final = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-# A journal costs some 200 µs: once a second that is nothing, and above 16 MB/s there is more than a second to be lost
-# where bytes do not come in order.
-_CHECKPOINT_SECONDS: Final = 1.0
-_CHECKPOINT_BYTES: Final = 16 << 20
-# The first comes earlier: without one nothing is believed.  What is complete by then needs none.
-_FIRST_SECONDS: Final = 0.1
-# After a power cut only what was synced is believed; the kernel lets a written page wait for 30 s anyway.
-_SYNC_SECONDS: Final = 30.0
-_ODD_NAME: Final = 60  # characters, of up to four bytes each
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ROOM: Final = 65536  # bytes: a block, of whatever file system
-
-
-class Version(Protocol):
-    """Which version of what the bytes are of; a validator proves that others are of the same."""
-
-    @property
-    def shown_url(self) -> str: ...
-    @property
-    def validator(self) -> tuple[str, str] | None: ...
-    @property
-    def total(self) -> int | None: ...
-
-
-class Found(NamedTuple):
-    """The version that a journal tells of."""
-
-    shown_url: str
-    validator: tuple[str, str] | None
-    total: int | None
 
 
 class PartFile(Sink):
@@ -69,26 +43,16 @@ class PartFile(Sink):
 
     __slots__ = (
         "_committed",
-        "_coverage",
         "_date",
         "_durable",
         "_fd",
         "_identity",
-        "_journal",
-        "_owner",
+        "_ledger",
         "_part",
-        "_resume",
-        "_saved",
-        "_saved_at",
         "_segmented",
-        "_synced",
-        "_synced_at",
-        "_url",
-        "_version",
         "destination",
         "found",
         "position",
-        "ranges",
     )
 
     def __init__(
@@ -104,23 +68,14 @@ class PartFile(Sink):
     ) -> None:
         self.destination = Destination(path, destinations, exists)
         self._part = self.destination.part
-        self._url = url
-        self._resume = resume
+        self._ledger = Ledger(self._part, url, resume=resume, durable=durable)
         self._durable = durable
         self._segmented = segmented
         self._fd = -1
         self._identity: tuple[int, int] | None = None  # of the part, once there is one of ours
-        self._journal: Journal | None = None  # once there was reason to look at it
-        self._owner: Owner | None = None
-        self._saved = 0  # how many bytes the journal tells of
-        self._synced: Ranges = ()  # what is on the disk for certain
-        self._coverage: Callable[[], Iterable[tuple[int, int]]] | None = None  # if bytes do not come in order
-        self._saved_at = self._synced_at = 0.0
-        self._version: Version | None = None
         self._date: int | None = None
         self._committed = False
         self.found: Record | None = None
-        self.ranges: Ranges = ()  # of the part that was found
         self.position = 0
 
     @property
@@ -147,12 +102,11 @@ class PartFile(Sink):
     def _create(self) -> None:
         locked = self._lock(os.open(self._part, _OPEN | os.O_CREAT | os.O_EXCL, 0o600))
         self._identity = identity_of(os.fstat(self._fd))
-        self.position = self._saved = 0
-        self._synced = self.ranges = ()
-        self._coverage = None
+        self._ledger.clear()
+        self.position = 0
         self.found = None
         if not locked:
-            self._save(sync=False)  # so that others can see whose it is
+            self._ledger.save(0, synced=False)  # so that others can see whose it is
 
     def _lock(self, fd: int) -> bool:
         """Keep others out, if the file system can; return whether it can.  StorageError if another process has it."""
@@ -167,85 +121,27 @@ class PartFile(Sink):
         try:
             self._check_regular(os.lstat(self._part))  # to open a device may already do something
         except FileNotFoundError:
-            self._sweep()
+            self._ledger.sweep()
             return False
         locked = self._lock(os.open(self._part, _OPEN))
         status = os.fstat(self._fd)
         self._check_regular(status)
-        record = self._look(locked)
+        record = self._ledger.look(locked=locked)
         self._identity = identity_of(status)  # from here on it is ours to remove
-        # One that has another name too may be somebody's finished file.
-        self.ranges = self._continuable(record) if status.st_nlink == 1 else self._refuse("it has another name too")
-        if not self.ranges:
+        ranges = self._ledger.adopt(record, status, segmented=self._segmented)
+        if not ranges:
             self._remove_part()
             return False
-        assert record is not None and record.validator is not None
         self.found = record
-        self._version = Found(record.final_url, record.validator, record.total)
-        self.position = self.ranges[0][1]
-        self._saved = sum(stop - start for start, stop in self.ranges)
-        os.ftruncate(self._fd, self.ranges[-1][1])
+        self.position = ranges[0][1]
+        os.ftruncate(self._fd, ranges[-1][1])
         os.lseek(self._fd, self.position, os.SEEK_SET)
         self._sync()  # or learn that some of it never reached the disk
-        self._synced = self.ranges
         return True
-
-    def _sweep(self) -> None:
-        """Remove a journal whose part is gone: it would be taken for that of the next one."""
-        # A journal has another name only where this would be too long; to look at a name costs less than to import it.
-        if len(os.path.basename(self._part)) > _ODD_NAME or os.path.lexists(f"{self._part}.json"):
-            from rawdl.journal import Journal
-
-            Journal(self._part).remove()
 
     def _check_regular(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise StorageError(f"{self._part} is no regular file", path=self._part, errno=errno.EEXIST)
-
-    def _look(self, locked: bool) -> Record | None:
-        """Read what stands beside the part, and refuse what another process is writing.
-
-        One of this machine would have the lock, if there are locks (which this process may not be able to see its own
-        of: NFS has them by process).
-        """
-        from rawdl.journal import Journal
-
-        self._journal = Journal(self._part)
-        record = self._journal.load()
-        if record is None or (locked and record.owner.is_local and record.owner.pid != os.getpid()):
-            return record
-        if record.owner.is_alive(self._journal.idle):
-            raise StorageError(f"{self._part} is in use by process {record.owner.pid}", path=self._part)
-        return record
-
-    def _continuable(self, record: Record | None) -> Ranges:
-        """Return which bytes in the part are proved to be those of the file, or raise RangeError.
-
-        Without segments only the first of them can be continued.
-        """
-        from rawdl.journal import believed, key_of
-
-        if self._resume is False:
-            return ()
-        if record is None or not _is_strong(record.validator):
-            return self._refuse("there is no record of what it is of")
-        if record.url_key != key_of(self._url):
-            return self._refuse(f"it is of another URL, {record.url}")
-        size = os.fstat(self._fd).st_size
-        ranges = believed(record, size)
-        if not ranges or ranges[0][0]:
-            return self._refuse("its first bytes are missing")
-        if not self._segmented or record.total is None:
-            ranges = ranges[:1]
-        end = ranges[-1][1]
-        if size < end:
-            return self._refuse(f"it has {size} bytes, and {end} are recorded")
-        return ranges
-
-    def _refuse(self, why: str) -> Ranges:
-        if self._resume is True:
-            raise RangeError(f"{self._part} cannot be continued: {why}")
-        return ()
 
     # Writing it
 
@@ -272,9 +168,9 @@ class PartFile(Sink):
         The part gets its whole length at once, where the file system can: what is written far apart is to lie close
         together, and a disk that is full is to be found out now.
         """
-        self._coverage = coverage
+        self._ledger.share(coverage)
         if self.is_described:
-            self._save(sync=False)  # before there are holes: the bytes do not come in order any more
+            self._save(sync=False)  # before there are holes
         with suppress(AttributeError):  # not everywhere
             try:
                 os.posix_fallocate(self._fd, 0, total)
@@ -294,7 +190,6 @@ class PartFile(Sink):
     def restart(self) -> None:
         """Begin anew, in a fresh part."""
         self._remove_part()
-        self._version = None
         try:
             self._create()
         except OSError as exc:
@@ -317,14 +212,14 @@ class PartFile(Sink):
 
         Raises StorageError if the file system has no room for what is missing of ``total`` bytes.
         """
-        self._version = version
+        self._ledger.version = version
         if total is not None and total > self.position:
             self._check_room(total - self.position)
 
     @property
     def is_described(self) -> bool:
         """Whether a journal could tell of which version the part is."""
-        return self._version is not None and self._version.validator is not None
+        return self._ledger.is_described
 
     def _check_room(self, missing: int) -> None:
         try:
@@ -338,56 +233,24 @@ class PartFile(Sink):
 
     def note(self, now: float) -> None:
         """Write the journal, if that is due.  ``now`` is monotonic, in seconds."""
-        new = self.position - self._saved
-        if not new:
-            return
-        if not self._saved_at:  # the first bytes
-            self._saved_at = now - _CHECKPOINT_SECONDS + _FIRST_SECONDS
-            self._synced_at = now
-        if now - self._saved_at < _CHECKPOINT_SECONDS and new < _CHECKPOINT_BYTES:
-            return
-        if not self.is_described:
-            return
-        sync = self._durable or now - self._synced_at >= _SYNC_SECONDS
-        self._save(sync=sync)
-        self._saved_at = now
-        if sync:
-            self._synced_at = now
+        if self._ledger.is_due(self.position, now):
+            self._save(sync=self._ledger.wants_sync(now))
 
     def _save(self, *, sync: bool, released: bool = False) -> None:
         """Write the journal.  With ``sync`` the data is on the disk before the journal says so, and then that is."""
-        from rawdl.journal import VERSION, Journal, Owner, Record, key_of
-
         self._check_own("was taken over by somebody else")
-        self._journal = self._journal or Journal(self._part)
-        self._owner = self._owner or Owner.current()
-        done = self.there()
         if sync:
             self._sync()
-            self._synced = done
-        version = self._version or Found(self._url, None, None)
-        record = Record(
-            version=VERSION,
-            url=_shown(self._url),
-            url_key=key_of(self._url),
-            final_url=_shown(version.shown_url),
-            validator=version.validator,
-            total=version.total,
-            done=done,
-            synced=self._synced,
-            coding="",
-            in_order=self._coverage is None and len(self.ranges) < 2,
-            owner=self._owner.released() if released else self._owner,
-        )
-        self._journal.save(record, durable=sync)
-        self._saved = self.position
+        self._ledger.save(self.position, synced=sync, released=released)
+
+    @property
+    def ranges(self) -> Ranges:
+        """What an earlier download left."""
+        return self._ledger.ranges
 
     def there(self) -> Ranges:
         """Return which bytes are in the part."""
-        from rawdl.proto.segments import Coverage
-
-        ranges = self._coverage() if self._coverage is not None else ((0, self.position), *self.ranges)
-        return tuple(Coverage(ranges))
+        return self._ledger.there(self.position)
 
     def _check_own(self, otherwise: str) -> None:
         try:
@@ -422,8 +285,7 @@ class PartFile(Sink):
                 raise
             raise storage_error("cannot rename to", self.path, exc) from exc
         self._committed = True
-        if self._journal is not None:
-            self._journal.remove()
+        self._ledger.remove()
         if self._durable:
             self._settle()
         self.destination.release()
@@ -467,10 +329,10 @@ class PartFile(Sink):
 
     def _keep_on_full_disk(self) -> bool:
         """Give some of the part up for its journal; return whether that did."""
-        if self._coverage is not None or self._fd < 0 or self.position <= _ROOM:
+        if self._ledger.is_shared or self._fd < 0 or self.position <= _ROOM:
             return False
         self.position -= _ROOM
-        self._synced = ()
+        self._ledger.cut()
         try:
             os.ftruncate(self._fd, self.position)
             self._save(sync=False, released=True)
@@ -503,20 +365,10 @@ class PartFile(Sink):
             own = is_own(self._part, self._identity)
         except OSError:
             own = True  # as far as we know; `remove_own` will look again
-        if own and self._journal is not None:
-            self._journal.remove()  # first: it must not be found beside another part
+        if own:
+            self._ledger.remove()  # first: it must not be found beside another part
         remove_own(self._part, self._identity)
         self._identity = None
-
-
-def _is_strong(validator: tuple[str, str] | None) -> bool:
-    from rawdl.proto.ranges import Validator
-
-    try:
-        Validator.from_list(validator)
-    except ValueError:
-        return False
-    return True
 
 
 def _lock(fd: int) -> bool | None:
@@ -532,8 +384,3 @@ def _lock(fd: int) -> bool | None:
     except OSError:  # a file system without locks
         return None
     return True
-
-
-def _shown(url: str) -> str:
-    """Return a URL without its query, which may hold a signature."""
-    return url.partition("?")[0]
