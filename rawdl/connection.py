@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -49,7 +50,7 @@ class Connection:
     `recv_into` and `send` return None where they would have to wait; `watch` says for what, and whom to tell.
     """
 
-    __slots__ = ("_awaited", "address", "clean_eof", "closed", "exchanges", "fd", "loop", "sock")
+    __slots__ = ("_awaited", "_expected", "address", "clean_eof", "closed", "exchanges", "fd", "loop", "sock")
 
     def __init__(self, loop: Loop, sock: Socket, address: Address) -> None:
         self.loop = loop
@@ -60,6 +61,7 @@ class Connection:
         self.clean_eof = True  # whether the end of the stream, once seen, was said and not just suffered
         self.exchanges = 0  # begun on this connection
         self._awaited = 0  # while it rests: the events to wait for afterwards
+        self._expected = 1  # bytes that make it readable
 
     @property
     def peer(self) -> str:
@@ -121,6 +123,22 @@ class Connection:
     def splice_source(self) -> int | None:
         """Return the descriptor whose bytes are those of the stream, if the kernel can move them by itself."""
         return self.fd if isinstance(self.sock, socket.socket) else None
+
+    def expect(self, count: int) -> bool:
+        """Have READ reported not before ``count`` bytes, or the end, are here; return whether that can be had.
+
+        1 is the usual, and is to be restored before the connection serves for anything else.
+        """
+        if count == self._expected:
+            return True
+        if sys.platform != "linux":  # elsewhere it means this, that or nothing
+            return False
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+        except OSError:
+            return False
+        self._expected = count
+        return True
 
     def lost(self, exc: OSError) -> ConnectionLost:
         """Translate an error of the socket; what looks like an end after it is none."""

@@ -31,9 +31,6 @@ from rawdl.throttle import Throttle
 
 # Reads in one turn before the other connections get theirs: at 1 MiB each, the most, that is some milliseconds.
 _READS_PER_TURN: Final = 8
-# A read that brings less than this has emptied the socket, nearly always: looking again would cost a call for nothing.
-_DRY_BELOW: Final = 65536
-
 # What is read at once of a head whose body comes at a limited rate: most heads fit, and little more comes with them.
 _PACED_HEAD: Final = 2048
 
@@ -316,13 +313,15 @@ class Fetch:
         if self._over:
             return
         self._alarm.body_begins()
-        self._lanes = Lanes(self._shared.loop, self._shared.pipe, connection, exchange, sink)
+        idle = self._terms.timeouts.idle
+        self._lanes = Lanes(
+            self._shared.loop, self._shared.pipe, connection, exchange, sink, idle=idle, look=self._advance
+        )
 
     def _receive_body(self) -> Step | None:
         """Move payload from the connection to the sink until the connection is dry, or the turn over."""
         connection, exchange, lanes = self._connection, self._exchange, self._lanes
         assert connection is not None and exchange is not None and lanes is not None
-        enough = min(len(self._shared.loop.buffer), _DRY_BELOW)
         for _ in range(_READS_PER_TURN):
             try:
                 n = lanes.move() if self._throttle is None else self._move_some(self._throttle, lanes)
@@ -338,7 +337,7 @@ class Fetch:
                 self.owner.fetch_received(exchange.received)
             elif (following := self._take_events()) != self._receive_body:
                 return following
-            if self._over or self._paused or self.owner.stopping or (n < enough and not connection.pending()):
+            if self._over or self._paused or self.owner.stopping or (lanes.emptied and not connection.pending()):
                 return None
         if connection.pending():
             self._shared.loop.call_soon(self._advance)  # no readiness will be reported for what is decrypted already
@@ -423,6 +422,8 @@ class Fetch:
         self._over = True
         self._step = None
         self._alarm.stop()
+        if self._lanes is not None:
+            self._lanes.stop()
         if self._throttle is not None:
             self._throttle.stop()
 

@@ -3,6 +3,10 @@
 Body bytes pass through no parser.  Where nobody has to look at them, from a plain TCP connection to a regular file,
 Linux moves them by itself (splice).  Everywhere else one read fills the buffer that all connections share, and one
 write empties it.
+
+They go in blocks, counted from the beginning of the body: while at least a block of payload is to come, no read goes
+beyond the end of one, since file systems like large, aligned writes.  While blocks come fast, Linux is asked to wake us
+up for whole ones only; a timer sees to it that what then comes slower is not left lying.
 """
 
 from __future__ import annotations
@@ -10,45 +14,139 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from rawdl.connection import Connection
-from rawdl.loop import Loop
+from rawdl.loop import Loop, Timer
 from rawdl.proto.http11 import Exchange
 from rawdl.sinks import Sink
 
 # Below this a splice costs more than it saves: two calls and a pipe for what one read brings.
 _WORTH_SPLICING: Final = 65536
+# A read that brings less than this has emptied the socket, nearly always: looking again would cost a call for nothing.
+_DRY_BELOW: Final = 65536
+# Blocks smaller than this are not waited for: there would be more turns of the loop then, not less.
+_WORTH_WAITING: Final = 262144
+_PATIENCE: Final = 0.05  # seconds that bytes may lie in the kernel until a block is whole
+_UNLIMITED: Final = sys.maxsize
 _REFUSED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 
 
 class Lanes:
-    """Move the payload of one exchange, by the cheapest road that the case allows."""
+    """Move the payload of one exchange, by the cheapest road that the case allows.
 
-    __slots__ = ("_connection", "_exchange", "_loop", "_sink", "_spare", "_splicing")
+    ``idle`` is the time limit of the gap between two reads, in seconds.  ``look`` is called when that which has come
+    is to be read though no readiness will be reported for it.
+    """
 
-    def __init__(self, loop: Loop, spare: SparePipe, connection: Connection, exchange: Exchange, sink: Sink) -> None:
+    __slots__ = (
+        "_began",
+        "_connection",
+        "_exchange",
+        "_fast",
+        "_look",
+        "_loop",
+        "_patience",
+        "_sink",
+        "_spare",
+        "_splicing",
+        "_timer",
+        "emptied",
+    )
+
+    def __init__(
+        self,
+        loop: Loop,
+        spare: SparePipe,
+        connection: Connection,
+        exchange: Exchange,
+        sink: Sink,
+        *,
+        idle: float | None,
+        look: Callable[[], None],
+    ) -> None:
         self._loop = loop
         self._spare = spare
         self._connection = connection
         self._exchange = exchange
         self._sink = sink
         self._splicing = connection.splice_source() is not None and Pipe.supported()
+        self._look = look
+        self._patience = _PATIENCE if idle is None else min(_PATIENCE, idle / 2)
+        self._began = loop.now  # when the block in work did
+        self._fast = False  # whether the one before it took no more than half of our patience
+        self._timer: Timer | None = None
+        self.emptied = False  # whether `move` would find nothing until the connection is ready again
 
-    def move(self, most: int = sys.maxsize) -> int | None:
+    def move(self, most: int = _UNLIMITED) -> int | None:
         """Read once, and write what is certainly payload; the rest is fed to the exchange, to be drained.
 
         Return the bytes read, no more than ``most``; None: the connection is dry, 0: its end.
         """
+        limited = most < _UNLIMITED
         if room := self._sink.room():  # else what is still to come is the end of the framing
             most = min(most, room)
         window = min(self._exchange.body_window(), most)
+        if window >= self._size():
+            window = most = self._rest_of_block()
         if self._splicing and window >= _WORTH_SPLICING and self._sink.splice_target() is not None:
             n = self._splice(window)
             if n:
                 self._exchange.advance(n)
-            return n
+        else:
+            n = self._read(window, most)
+        if n:
+            if not limited:
+                self._wait_for_block()
+            whole = self._timer is not None and self._rest_of_block() == self._size()
+            self.emptied = whole or n < min(len(self._loop.buffer), _DRY_BELOW)
+        return n
+
+    def write(self, pieces: list[memoryview]) -> None:
+        """Hand payload to the sink, which takes its time: a disk wakes up, a caller's function does what it likes."""
+        began = self._loop.time()
+        self._sink.write_pieces(pieces)
+        self._loop.back_from(began)
+
+    def stop(self) -> None:
+        """Wait for no block any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # Blocks
+
+    def _size(self) -> int:
+        return Pipe.SIZE if self._splicing else len(self._loop.buffer)
+
+    def _rest_of_block(self) -> int:
+        return self._size() - self._exchange.received % self._size()
+
+    def _wait_for_block(self) -> None:
+        """After a read, have readiness reported when a block is whole, or when anything comes."""
+        self.stop()
+        rest, now = self._rest_of_block(), self._loop.now
+        if rest == self._size() and self._exchange.received:
+            self._fast = rest >= _WORTH_WAITING and now - self._began <= self._patience / 2
+            self._began = now
+        # Not for more than is sure to come, and to be read: what is less would not wake us.
+        sure = min(self._exchange.body_window(), self._sink.room() or _UNLIMITED)
+        if self._fast and rest <= sure and self._connection.expect(rest):
+            self._timer = self._loop.call_at(now + self._patience, self._lose_patience)
+        else:
+            self._connection.expect(1)
+
+    def _lose_patience(self) -> None:
+        self._timer = None
+        self._fast = False
+        self._connection.expect(1)
+        self._look()  # Linux before 4.18 would not report what is here already
+
+    # The two roads
+
+    def _read(self, window: int, most: int) -> int | None:
         buffer = self._loop.buffer[:most]
         n = self._connection.recv_into(buffer)
         if n and n <= window:
@@ -57,12 +155,6 @@ class Lanes:
         elif n:
             self._exchange.receive_data(buffer[:n])
         return n
-
-    def write(self, pieces: list[memoryview]) -> None:
-        """Hand payload to the sink, which takes its time: a disk wakes up, a caller's function does what it likes."""
-        began = self._loop.time()
-        self._sink.write_pieces(pieces)
-        self._loop.back_from(began)
 
     def _splice(self, window: int) -> int | None:
         """Have the kernel move payload to the file; where it refuses, do without from now on."""

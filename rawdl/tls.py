@@ -182,6 +182,10 @@ class TLSConnection(Connection):
         """Return None: the kernel cannot read this stream."""
         return None
 
+    def expect(self, count: int) -> bool:
+        """Return whether that is the usual: how many bytes of the socket to wait for, nobody knows."""
+        return count == 1
+
     def close(self) -> None:
         """Say close_notify, as far as that goes without waiting, and close (RFC 9112 9.8)."""
         if not self.closed:
