@@ -44,14 +44,26 @@ def check_scalars(url: str | None, progress_interval: float) -> None:
         raise ValueError(f"progress_interval must be finite and not negative, as {progress_interval!r} is")
 
 
-def check_flag(name: str, value: bool) -> None:
-    """Raise TypeError for what is neither True nor False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} is True or False, not {value!r}")
+def check_options(
+    flags: Iterable[tuple[str, bool]],
+    counts: Iterable[tuple[str, int]],
+    *,
+    exists: str,
+    resume: bool | str,
+) -> None:
+    """Check what is True or False, a number from 1 on, or one of some choices."""
+    for name, flag in flags:
+        if flag is not False and flag is not True:
+            raise TypeError(f"{name} is True or False, not {flag!r}")
+    for name, count in counts:
+        checked_count(name, count, 1)
+    if exists != "overwrite":
+        _check_choice("exists", exists, ("overwrite", "error", "rename", "skip"))
+    if resume != "auto":
+        _check_choice("resume", resume, ("auto", True, False))
 
 
-def check_choice(name: str, value: bool | str, choices: tuple[bool | str, ...]) -> None:
-    """Raise TypeError or ValueError for what is none of the choices."""
+def _check_choice(name: str, value: bool | str, choices: tuple[bool | str, ...]) -> None:
     if not isinstance(value, bool | str):
         raise TypeError(f"{name} is one of {choices}, not {value!r}")
     if value not in choices:

@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rawdl.arguments import (
-    check_choice,
-    check_flag,
+    check_options,
     check_scalars,
     checked_count,
     checked_instance,
@@ -165,17 +164,14 @@ class Client:
             if callback is not None:
                 check_callback(name, callback)
         check_scalars(url, progress_interval)
-        if not (fail_on_status is False and durable is False and remote_time is False):
-            for name, flag in (("fail_on_status", fail_on_status), ("durable", durable), ("remote_time", remote_time)):
-                check_flag(name, flag)
-        if exists != "overwrite" or resume != "auto":
-            check_choice("exists", exists, ("overwrite", "error", "rename", "skip"))
-            check_choice("resume", resume, ("auto", True, False))
+        check_options(
+            (("fail_on_status", fail_on_status), ("durable", durable), ("remote_time", remote_time)),
+            (("connections", connections), ("min_segment", min_segment)),
+            exists=exists,
+            resume=resume,
+        )
         checksums = checksums_of(checksum)
         others = mirrors_of(mirrors) if mirrors != () else ()
-        if (connections, min_segment) != (1, 1048576) or connections is True:
-            checked_count("connections", connections, 1)
-            checked_count("min_segment", min_segment, 1)
         times = self._chosen_timeouts(timeout, timeouts)
         tries = self._retry if retry is None else checked_instance("retry", retry, Retry)
         hops = self._redirects if redirects is None else checked_instance("redirects", redirects, Redirects)
@@ -194,16 +190,8 @@ class Client:
                 if checksums:
                     raise ValueError("checksum is of the whole file, and the Range in header asks for a part")
             if path is not None:
-                target = part = PartFile(
-                    path,
-                    self._destinations,
-                    url=parsed.redacted.partition("#")[0],
-                    exists=exists,
-                    resume=resume,
-                    durable=durable,
-                    segmented=connections > 1,
-                )
-                part.destination.claim()
+                how = {"exists": exists, "resume": resume, "durable": durable, "segmented": connections > 1}
+                target = part = self._claimed_part(path, parsed, **how)
             elif target is None:
                 target = temporary_file(parsed, directory)
         except DownloadError as exc:
@@ -218,11 +206,7 @@ class Client:
             file_path=path,
             total=times.total,
             most=bounds.body,
-            terms=Terms(
-                times if times.total is None else replace(times, total=None),
-                bounds if bounds.body is None else replace(bounds, body=None),
-                floor,
-            ),
+            terms=_terms(times, bounds, floor),
             rate_limit=rate_limit,
             retry=tries,
             redirects=hops,
@@ -237,16 +221,17 @@ class Client:
         )
         recipe: dict[str, object] | None = None
         if part is not None:
-            recipe = {
-                "url": str(parsed),
-                "file_path": part.destination.whole_path,
-                "exists": exists,
-                "checksum": checksum,
-            }
-            recipe |= {"mirrors": [str(mirror) for mirror in others], "connections": connections, "durable": durable}
+            recipe = {"url": str(parsed), "file_path": part.destination.whole_path, "checksum": checksum}
+            recipe |= {"exists": exists, "durable": durable, "connections": connections}
+            recipe["mirrors"] = [str(mirror) for mirror in others]
         task = DownloadTask(self._driver, parsed.redacted, success, fail, complete, recipe)
         self._driver.hand(lambda: task.attach(Download(self._shared, job, task)))
         return task
+
+    def _claimed_part(self, path: str, url: URL, **how: Any) -> PartFile:
+        part = PartFile(path, self._destinations, url=url.redacted.partition("#")[0], **how)
+        part.destination.claim()
+        return part
 
     def resume(self, data: Mapping[str, Any], **options: Any) -> DownloadTask:
         """Go on with a download whose `DownloadTask.resume_data` was kept.
@@ -398,6 +383,13 @@ class Client:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._shared.live)} tasks"
         return f"<Client {state}, {self._shared.pool!r}>"
+
+
+def _terms(times: Timeouts, bounds: Limits, floor: LowSpeed | None) -> Terms:
+    """Return what each exchange must keep to, without what is the whole task's."""
+    if times.total is not None:
+        times = replace(times, total=None)
+    return Terms(times, bounds if bounds.body is None else replace(bounds, body=None), floor)
 
 
 class Trust:
