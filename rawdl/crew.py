@@ -22,6 +22,7 @@ from rawdl.proto.course import Course
 from rawdl.proto.events import BodyComplete, HeadReceived
 from rawdl.proto.pacing import TokenBucket
 from rawdl.proto.ranges import OVERLAP, Append, Asked, Restart, judge
+from rawdl.proto.retry import WORTH_ANOTHER
 from rawdl.proto.segments import Coverage, Plan, Segment
 from rawdl.proto.timeouts import Phase, Timeouts
 from rawdl.proto.url import URL
@@ -199,7 +200,7 @@ class Crew:
         self._broken += 1
         if isinstance(error, RangeError) and member.url in self._sources:
             self._sources.remove(member.url)  # it does not serve what is missing
-        elif not member.fruitful:
+        elif not member.brought:
             self._size = max(1, self._size - 1)
         elif self._size < self.job.connections:
             self._size += 1
@@ -207,10 +208,10 @@ class Crew:
         if member.spoils_all(error) or (hopeless and not self._working):
             self._give_up(error)
         elif self._timer is None:
-            # As after any try: what lasted for long is begun again at once, and what breaks at once after a while.
+            # As after any try: one that has brought much is followed at once, and another after a while.
             loop, retry = self.shared.loop, self.job.retry
-            wait = min(retry.backoff, retry.max_delay) - (loop.now - member.began)
-            self._timer = loop.call_at(loop.now + max(0.0, wait), self._recruit)
+            wait = 0.0 if member.brought >= WORTH_ANOTHER else min(retry.backoff, retry.max_delay)
+            self._timer = loop.call_at(loop.now + wait, self._recruit)
 
     def _give_up(self, error: DownloadError) -> None:
         self.cancel()
@@ -256,7 +257,6 @@ class Member:
         self._fetch: Fetch | None = None
         self._sink: SegmentSink | None = None
         self._asked: Asked | None = None
-        self.began = crew.shared.loop.now
         self._over = False
         self._held = False  # it has a slot, and waits for the end of a pause
 
@@ -271,9 +271,9 @@ class Member:
         return self._sink
 
     @property
-    def fruitful(self) -> bool:
-        """Whether it has brought anything."""
-        return self.segment is not None and self.segment.position > self.segment.start
+    def brought(self) -> int:
+        """How many bytes it has brought."""
+        return 0 if self.segment is None else self.segment.position - self.segment.start
 
     def spoils_all(self, error: DownloadError) -> bool:
         """Whether the others had better stop too: the disk fails, or the bytes that are there are not the server's."""
@@ -356,7 +356,7 @@ class Member:
         assert self._fetch is not None
         self._fetch.release()
         error: DownloadError | None = None
-        if not self.fruitful:
+        if not self.brought:
             error = IncompleteBody("the response to a range was empty", received=0, expected=None)
         try:
             self._crew.received()

@@ -380,9 +380,7 @@ class Download:
         if now - self._resumed_at < _AT_ONCE and is_transient(error):
             self._resumed_at = -inf
             return 0.0  # the server did not wait for the end of our pause
-        began = 0.0 if self._crew is not None else self._marks.request_start
-        lasted = now - began if began else 0.0
-        delay = course.failed(error, written, int.from_bytes(os.urandom(4), "big") / 2**32, lasted)
+        delay = course.failed(error, written, int.from_bytes(os.urandom(4), "big") / 2**32)
         if delay is None and course.goes_elsewhere(error):
             return 0.0
         return delay
@@ -436,17 +434,21 @@ class Download:
             if error is None:
                 self._store.revoke()
             error = self._aborted()
-        self._let_go(error)
-        self._settle(None if error is not None else self._result(), error)
+        try:
+            self._let_go(error)
+        finally:  # whatever interrupts us
+            self._settle(None if error is not None else self._result(), error)
 
     def abort(self) -> None:
         """Close everything at once; the settlement, which calls user code, waits for the next turn."""
         if self._over:
             return
         error = self._aborted()
-        self._let_go(error)
-        self._task.enter(TaskState.ABORTED)
-        self._shared.loop.call_soon(lambda: self._settle(None, error))
+        try:
+            self._let_go(error)
+        finally:  # whatever interrupts us
+            self._task.enter(TaskState.ABORTED)
+            self._shared.loop.call_soon(lambda: self._settle(None, error))
 
     def _settle(self, result: DownloadResult | None, error: DownloadError | None) -> None:
         task = self._task

@@ -319,9 +319,12 @@ class PartFile(Sink):
         if self._committed or not self.is_described or not there or there[0][0]:
             self.discard()
             return None
+        untouched = self._ledger.is_untouched
         try:
             self._save(sync=self._fd >= 0, released=True)
         except StorageError as exc:
+            if exc.errno in _FULL and untouched:
+                return self.close()
             if exc.errno not in _FULL or not self._keep_on_full_disk():
                 self.discard()
                 return None

@@ -241,14 +241,14 @@ class Course:
 
     # Failures
 
-    def failed(self, error: DownloadError, written: int, random: float, lasted: float = 0.0) -> float | None:
+    def failed(self, error: DownloadError, written: int, random: float) -> float | None:
         """Return how many seconds to wait before another try, or None: that was the last.
 
-        ``written`` is what is in the sink, from the start of the file; ``random`` is from [0, 1); ``lasted`` is how
-        long the try took, in seconds.
+        ``written`` is what is in the sink, from the start of the file; ``random`` is from [0, 1).
         """
+        brought = written - self.best
         delay = self._tries().failed(
-            error, progressed=written > self.best, random=random, retry_after=self._retry_after, lasted=lasted
+            error, progressed=brought > 0, random=random, retry_after=self._retry_after, brought=brought
         )
         self.best = max(self.best, written)
         return delay

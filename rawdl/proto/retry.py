@@ -25,6 +25,9 @@ from rawdl.errors import (
 )
 from rawdl.proto.timeouts import Phase
 
+# A try that brought so many bytes is followed at once: asking once for so much burdens nobody, and a server that is down
+# brings nothing.
+WORTH_ANOTHER: Final = 65536
 # A task that makes progress may fail for months: this many of its failures tell what is wrong with the line.
 _REMEMBERED: Final = 100
 
@@ -122,14 +125,13 @@ class Attempts:
         progressed: bool,
         random: float,
         retry_after: float | None = None,
-        lasted: float = 0.0,
+        brought: int = 0,
     ) -> float | None:
         """Take note that a try ended with ``error``; return the seconds to wait before the next, or None: that was all.
 
-        ``progressed`` says whether the try brought bytes that were not there before it, and ``lasted`` how long it
-        took, in seconds.  ``random`` is drawn by the caller from [0, 1).  ``retry_after`` is what the response said, in
-        seconds.  An error that is followed by another try joins the history; the last one does not: it is what the task
-        ends with.
+        ``progressed`` says whether the try brought bytes that were not there before it, and ``brought`` how many.
+        ``random`` is drawn by the caller from [0, 1).  ``retry_after`` is what the response said, in seconds.  An error
+        that is followed by another try joins the history; the last one does not: it is what the task ends with.
         """
         if progressed:
             self._barren = 0
@@ -140,9 +142,8 @@ class Attempts:
             return None
         _drop_tracebacks(error)
         self._history.append(error)
-        # Where bytes came the wait counts from when the try began: a line that held for long is asked again at once.
-        delay = self._next_delay(random) - (lasted if progressed else 0.0)
-        return max(0.0, delay, self._asked_for(retry_after))
+        delay = self._next_delay(random)
+        return max(0.0 if brought >= WORTH_ANOTHER else delay, self._asked_for(retry_after))
 
     def _has_more(self, barren: int) -> bool:
         return self._retry.attempts > 1 and barren < self._retry.attempts  # one is one, whatever it brought
