@@ -14,7 +14,7 @@ DEFAULTS = {"resolve": 10, "connect": 10, "tls": 10, "send": 30, "head": 60, "id
 
 def test_T36_the_default_limits() -> None:
     assert dataclasses.asdict(Timeouts()) == DEFAULTS
-    assert [phase.value for phase in Phase] == list(DEFAULTS)
+    assert [phase.value for phase in Phase if phase is not Phase.LOW_SPEED] == list(DEFAULTS)
     assert Timeouts() == Timeouts(connect=10.0) != Timeouts(connect=11)
     assert pickle.loads(pickle.dumps(Timeouts(total=5))) == Timeouts(total=5)
     assert repr(Timeouts(total=5)).endswith("total=5)")
@@ -45,7 +45,7 @@ def test_T36_each_phase_has_its_own_limit() -> None:
     timeouts = Timeouts(resolve=1, connect=2, tls=3, send=4, head=5, idle=6, total=None)
     deadlines = Deadlines(timeouts, now=100.0)
     assert deadlines.next_deadline() is None and deadlines.expired(1e9) is None
-    for seconds, phase in enumerate(list(Phase)[:-1], 1):
+    for seconds, phase in enumerate((phase for phase in Phase if phase not in (Phase.LOW_SPEED, Phase.TOTAL)), 1):
         deadlines.enter(phase, 200.0)
         assert deadlines.next_deadline() == 200 + seconds
         assert deadlines.expired(200 + seconds - 0.001) is None
