@@ -657,7 +657,6 @@ def test_R1_T47_what_came_in_order_is_believed_up_to_the_size_of_the_part(size: 
     assert believed(record._replace(done=(), synced=()), size) == ()
 
 
-
 @contextmanager
 def child(journal: Journal, script: str) -> Iterator[subprocess.Popen[str]]:
     """Run a script in another process, with the names ``journal`` and ``RECORD``; it is gone afterwards."""
