@@ -11,11 +11,10 @@ from rawdl.errors import RangeError, StorageError
 if TYPE_CHECKING:
     from rawdl.journal import Journal, Owner, Ranges, Record
 
-# A journal costs some 200 µs: once a second that is nothing.
-_CHECKPOINT_SECONDS: Final = 1.0
-_CHECKPOINT_BYTES: Final = 16 << 20
-# A part with holes is believed only as far as its journal goes; ten of them in a second cost 0.2 % of one.
-_SHARED_SECONDS: Final = 0.1
+# When the journal is to be written anew: after so many seconds, or so many bytes.  It costs some 200 µs: once a second
+# that is nothing.  A part with holes is believed only as far as its journal goes, so that more is lost there.
+_IN_ORDER: Final = (1.0, 16 << 20)
+_SHARED: Final = (0.1, 2 << 20)
 # The first comes earlier: without one nothing is believed.  What is complete by then needs none.
 _FIRST_SECONDS: Final = 0.1
 # After a power cut only what was synced is believed; the kernel lets a written page wait for 30 s anyway.
@@ -170,10 +169,10 @@ class Ledger:
         if not new:
             return False
         if not self._saved_at:  # the first bytes
-            self._saved_at = now - _CHECKPOINT_SECONDS + _FIRST_SECONDS
+            self._saved_at = now - _IN_ORDER[0] + _FIRST_SECONDS
             self._synced_at = now
-        seconds = _CHECKPOINT_SECONDS if self._coverage is None else _SHARED_SECONDS
-        if now - self._saved_at < seconds and new < _CHECKPOINT_BYTES:
+        seconds, size = _IN_ORDER if self._coverage is None else _SHARED
+        if now - self._saved_at < seconds and new < size:
             return False
         return self.is_described
 

@@ -25,8 +25,8 @@ from rawdl.errors import (
 )
 from rawdl.proto.timeouts import Phase
 
-# A try that brought so many bytes is followed at once: asking once for so much burdens nobody, and a server that is down
-# brings nothing.
+# A try that brought so many bytes is followed at once: to ask once for so much burdens nobody, and a server that is
+# down brings nothing.
 WORTH_ANOTHER: Final = 65536
 # A task that makes progress may fail for months: this many of its failures tell what is wrong with the line.
 _REMEMBERED: Final = 100
