@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from math import ceil
 from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
 
@@ -98,7 +99,16 @@ class Display:
             self._stream.write(text)
             self._stream.flush()
         except (OSError, ValueError):
+            _forget(self._stream)
             self._stream = None
+
+
+def _forget(stream: TextIO) -> None:
+    """Let go of what could not be written: the interpreter would try again at its exit, and end with 120 for it."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 class Tally:
