@@ -187,6 +187,12 @@ class Download:
         self._fetch = Fetch(self._shared, self, self._key(), request, job.terms, self._marks, throttle)
         self._fetch.begin()
 
+    @property
+    def _url(self) -> str:
+        """Where the download is by now, for people."""
+        url = self._course.url
+        return self._task.url if url is self._job.request.url else url.redacted
+
     # What the fetch tells
 
     @property
@@ -220,7 +226,7 @@ class Download:
         # A 416 that proves the file to be whole.
         self._fetch.cancel()
         self._telling.measure(answer.total, answer.total)
-        self._telling.head(head, self._course.url.redacted)
+        self._telling.head(head, self._url)
         self._soon(lambda: self._finish(answer.total))
         return Sink()
 
@@ -240,9 +246,9 @@ class Download:
         shares = self._is_worth_sharing(head)
         self._telling.measure(store.count() if shares else course.base, course.total)
         self._enter(TaskState.RECEIVING)
-        self._telling.head(head, course.url.redacted)
+        self._telling.head(head, self._url)
         if self._job.fail_on_status and head.status_code >= 400 and not self._over:
-            raise status_error(head.status_code, course.url.redacted)
+            raise status_error(head.status_code, self._url)
         self._telling.restart()
         if self._over:
             return Sink()
@@ -320,7 +326,7 @@ class Download:
             return
         self._telling.measure(self._written(), self._course.total)
         self._enter(TaskState.RECEIVING)
-        self._telling.head(head, self._course.url.redacted)
+        self._telling.head(head, self._url)
         if not self._over:
             self._store.describe()
 

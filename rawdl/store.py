@@ -92,9 +92,10 @@ class Store:
             return False
         if self._job.checksums:
             return True
-        if not header.mentions(b"digest", b"trailer"):  # as in nearly all; and most heads nobody ever decodes
-            return False
-        return any(name in header for name in _DIGEST_FIELDS) or "digest" in header.get("trailer", "").lower()
+        # Most heads have neither, and nobody ever decodes them.
+        if header.mentions(b"digest") and any(name in header for name in _DIGEST_FIELDS):
+            return True
+        return header.mentions(b"trailer") and "digest" in header.get("trailer", "").lower()
 
     def sink(self) -> Sink:
         """Return where the bytes go that come in order."""

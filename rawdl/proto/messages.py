@@ -50,15 +50,11 @@ class Headers(Mapping[str, str]):
             self._raw = ()
         return self._fields
 
-    def mentions(self, *words: bytes) -> bool:
-        """Whether a field's name has one of these, in lower case, in it: a look that decodes nothing."""
-        if self._fields == ():
-            return False
+    def mentions(self, word: bytes) -> bool:
+        """Whether a field's name has this, in lower case, in it: a look that decodes nothing."""
         if self._fields is None:
-            names = b"\n".join([name for name, _ in self._raw]).lower()
-        else:
-            names = "\n".join([name for name, _ in self._fields]).lower().encode("latin-1")
-        return any(word in names for word in words)
+            return word in b"\n".join([name for name, _ in self._raw]).lower()
+        return any(word in name.lower().encode("latin-1") for name, _ in self._fields)
 
     def _lines(self) -> dict[str, tuple[str, list[str]]]:
         if self._index is None:

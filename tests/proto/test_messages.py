@@ -265,3 +265,10 @@ def test_limits_are_values() -> None:
         limits.body = 6
     with pytest.raises(TypeError):
         Limits(1)
+
+
+@pytest.mark.parametrize("headers", [Headers([("X-Repr-DIGEST", "1")]), Headers.from_wire([(b"X-Repr-DIGEST", b"1")])])
+def test_a_look_at_the_names_decodes_nothing(headers: Headers) -> None:
+    assert headers.mentions(b"digest")
+    assert not headers.mentions(b"trailer")
+    assert not Headers().mentions(b"digest")
