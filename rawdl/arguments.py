@@ -56,7 +56,8 @@ def check_options(
         if flag is not False and flag is not True:
             raise TypeError(f"{name} is True or False, not {flag!r}")
     for name, count in counts:
-        checked_count(name, count, 1)
+        if type(count) is not int or count < 1:
+            checked_count(name, count, 1)
     if exists != "overwrite":
         _check_choice("exists", exists, ("overwrite", "error", "rename", "skip"))
     if resume != "auto":

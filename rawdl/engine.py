@@ -162,16 +162,16 @@ class Download:
         slot, key = self._slot, self._key()
         assert slot is not None
         if slot.held and slot.key == key:
-            self._begin()
+            self._begin(key)
         else:
             self._enter(TaskState.CONNECTING)
-            self._shared.pool.rejoin(slot, key, lambda: self._go(self._begin))
+            self._shared.pool.rejoin(slot, key, lambda: self._go(lambda: self._begin(key)))
 
     def _key(self) -> Key:
         job, url = self._job, self._course.url
         return job.key if url is job.request.url else Key(url.origin, self._shared.context_for(url))
 
-    def _begin(self) -> None:
+    def _begin(self, key: Key) -> None:
         self._enter(TaskState.CONNECTING)
         if self._marks.request_start:
             self._marks.renew()
@@ -184,7 +184,7 @@ class Download:
         request = self._course.next_request(overlap=min(OVERLAP, base) if compares else 0)
         self._origin = base
         throttle = Throttle.of(self._shared.loop, self._shared.bucket, self._bucket)
-        self._fetch = Fetch(self._shared, self, self._key(), request, job.terms, self._marks, throttle)
+        self._fetch = Fetch(self._shared, self, key, request, job.terms, self._marks, throttle)
         self._fetch.begin()
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # With one of these in the head, there is a promise to be verified.
 _DIGEST_FIELDS: Final = ("repr-digest", "content-digest", "digest")
+_PROMISING: Final = re.compile(b"digest|trailer")
 
 
 class Store:
@@ -92,10 +94,9 @@ class Store:
             return False
         if self._job.checksums:
             return True
-        # Most heads have neither, and nobody ever decodes them.
-        if header.mentions(b"digest") and any(name in header for name in _DIGEST_FIELDS):
-            return True
-        return header.mentions(b"trailer") and "digest" in header.get("trailer", "").lower()
+        if not header.mentions(_PROMISING):  # as in most heads, which nobody ever decodes
+            return False
+        return any(name in header for name in _DIGEST_FIELDS) or "digest" in header.get("trailer", "").lower()
 
     def sink(self) -> Sink:
         """Return where the bytes go that come in order."""
@@ -117,7 +118,7 @@ class Store:
 
     def promise(self, trailer: Headers, *, partial: bool) -> None:
         """Take what the trailer section promises."""
-        if not self._course.ranged and trailer.mentions(b"digest"):
+        if not self._course.ranged and trailer.mentions(_PROMISING):
             self._verifier().expect(trailer, partial=partial)
 
     def verify(self) -> bool:

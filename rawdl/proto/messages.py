@@ -50,11 +50,13 @@ class Headers(Mapping[str, str]):
             self._raw = ()
         return self._fields
 
-    def mentions(self, word: bytes) -> bool:
-        """Whether a field's name has this, in lower case, in it: a look that decodes nothing."""
+    def mentions(self, words: re.Pattern[bytes]) -> bool:
+        """Whether these are found in the fields' names, in lower case: a look that decodes nothing."""
         if self._fields is None:
-            return word in b"\n".join([name for name, _ in self._raw]).lower()
-        return any(word in name.lower().encode("latin-1") for name, _ in self._fields)
+            return words.search(b"\n".join([name for name, _ in self._raw]).lower()) is not None
+        if not self._fields:
+            return False
+        return words.search("\n".join([name for name, _ in self._fields]).lower().encode("latin-1")) is not None
 
     def _lines(self) -> dict[str, tuple[str, list[str]]]:
         if self._index is None:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import pickle
+import re
 from collections import UserDict
 
 import pytest
@@ -269,6 +270,6 @@ def test_limits_are_values() -> None:
 
 @pytest.mark.parametrize("headers", [Headers([("X-Repr-DIGEST", "1")]), Headers.from_wire([(b"X-Repr-DIGEST", b"1")])])
 def test_a_look_at_the_names_decodes_nothing(headers: Headers) -> None:
-    assert headers.mentions(b"digest")
-    assert not headers.mentions(b"trailer")
-    assert not Headers().mentions(b"digest")
+    assert headers.mentions(re.compile(b"trailer|digest"))
+    assert not headers.mentions(re.compile(b"trailer"))
+    assert not Headers().mentions(re.compile(b""))
