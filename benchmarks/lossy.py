@@ -166,7 +166,7 @@ def live(argv: list[str], seconds: float) -> tuple[int, float]:
 
 
 def rawdl(connections: int, url: str, path: Path, octets: int) -> list[str]:
-    """With its defaults, which wait for 0.25 s on average after each break."""
+    """With its defaults."""
     return [sys.executable, "-s", str(HERE / "ranged.py"), "rawdl", url, str(path), str(octets), str(connections)]
 
 
@@ -228,7 +228,7 @@ def show(case: str, octets: int, rounds: int, results: dict[str, Result]) -> str
     trouble = f"for each connection, a cut each {setting.cut:g} MB"
     if setting.life:
         trouble = f"in all, a SIGKILL each {setting.life:g} s"
-    return table(f"{case}: {octets / MB:g} MB at {setting.pace:g} MB/s {trouble}, {rounds} rounds", header, rows)
+    return table(f"{case}: {octets / MB:.3g} MB at {setting.pace:g} MB/s {trouble}, {rounds} rounds", header, rows)
 
 
 def draw(path: str, found: dict[str, dict[str, Result]]) -> None:
