@@ -164,10 +164,15 @@ class Destination:
 
 
 def part_name(path: str) -> str:
-    """Return the name of the part beside ``path``; of a hash of the name, where that would be too long."""
-    folder, name = os.path.split(path)
-    if len(os.fsencode(name)) + len(".part") <= _LONGEST_NAME:
-        return f"{path}.part"
+    """Return the name of the part beside ``path``."""
+    return shortened(f"{path}.part")
+
+
+def shortened(part: str, suffix: str = "") -> str:
+    """Return the name of a part, or a hash of it where that would be too long with the suffix."""
+    folder, name = os.path.split(part)
+    if len(os.fsencode(name)) + len(suffix) <= _LONGEST_NAME:
+        return part
     from hashlib import sha256
 
     return os.path.join(folder, f"{sha256(os.fsencode(name)).hexdigest()[:32]}.part")

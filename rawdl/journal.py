@@ -22,13 +22,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
+from rawdl.destination import shortened
 from rawdl.errors import StorageError
 from rawdl.sinks import create, remove, storage_error, write_all
 
 VERSION: Final = 1
 # A range takes at most some 45 bytes here: room for 20 000 of them, where a download has a few for each connection.
 _LARGEST: Final = 1 << 20
-_LONGEST_NAME: Final = 255  # bytes, on nearly every file system (NAME_MAX)
 _LAST_OFFSET: Final = (1 << 63) - 1  # off_t
 _NOBODY: Final = 0  # the pid of no process
 # An owner whose process cannot be looked at is dead after this many seconds without a new journal.  It writes one each
@@ -99,7 +99,7 @@ class Owner(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What a journal says.  URLs are as they may be shown; ``url_key`` (`key_of`) stands for the whole one.
+    """What a journal says.  URLs are as they may be `shown`; ``url_key`` (`key_of`) stands for the rest of the first.
 
     ``validator`` is its kind and value; ``total`` the length of the whole representation, None while unknown.
     ``done`` and ``synced`` are half-open ranges of the part, in order and apart; what is synced is done as well.
@@ -134,11 +134,19 @@ def believed(record: Record, size: int) -> Ranges:
     return record.done if size < end or (record.total is not None and size > record.total) else ((0, size),)
 
 
+def shown(url_text: str) -> str:
+    """Return a URL without its query, which may hold a signature."""
+    return url_text.partition("?")[0]
+
+
 def key_of(url_text: str) -> str:
-    """Return a name for the URL that does not tell its secrets."""
+    """Return what stands for the part of a URL that is not `shown`, and does not tell it; "" if there is none."""
+    _, mark, query = url_text.partition("?")
+    if not mark:
+        return ""  # as for most, which never load the hash: with it come 4 MiB of OpenSSL
     from hashlib import sha256
 
-    return sha256(url_text.encode("utf-8", "surrogatepass")).hexdigest()
+    return sha256(query.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Journal:
@@ -147,7 +155,7 @@ class Journal:
     __slots__ = ("_new", "_probe", "path")
 
     def __init__(self, part: str) -> None:
-        stem = _stem(part)
+        stem = shortened(part, ".json.new")
         self.path = f"{stem}.json"
         # One fixed name, so that what a killed process leaves is a single file, which the next save replaces.
         self._new = f"{stem}.json.new"
@@ -229,16 +237,6 @@ def _translated(what: str, path: str) -> Iterator[None]:
         raise
     except OSError as exc:
         raise storage_error(what, path, exc) from exc
-
-
-def _stem(part: str) -> str:
-    """Return what the names begin with: the part's, or a hash of it where they would be too long."""
-    folder, name = os.path.split(part)
-    if len(os.fsencode(name)) + len(".json.new") <= _LONGEST_NAME:
-        return part
-    from hashlib import sha256
-
-    return os.path.join(folder, f"{sha256(os.fsencode(name)).hexdigest()[:32]}.part")
 
 
 def _check_regular(status: os.stat_result, path: str) -> None:

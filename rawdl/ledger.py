@@ -11,10 +11,12 @@ from rawdl.errors import RangeError, StorageError
 if TYPE_CHECKING:
     from rawdl.journal import Journal, Owner, Ranges, Record
 
-# When the journal is to be written anew: after so many seconds, or so many bytes.  It costs some 200 µs: once a second
-# that is nothing.  A part with holes is believed only as far as its journal goes, so that more is lost there.
+# When the journal is to be written anew: after so many seconds, or so many bytes.  A part with holes is believed only
+# as far as its journal goes, so that more is lost there.
 _IN_ORDER: Final = (1.0, 16 << 20)
 _SHARED: Final = (0.1, 2 << 20)
+# However fast the bytes come, no sooner than this: it costs some 200 µs.
+_LEAST_SECONDS: Final = 0.01
 # The first comes earlier: without one nothing is believed.  What is complete by then needs none.
 _FIRST_SECONDS: Final = 0.1
 # After a power cut only what was synced is believed; the kernel lets a written page wait for 30 s anyway.
@@ -126,13 +128,13 @@ class Ledger:
         return self.ranges
 
     def _objection(self, record: Record | None, status: os.stat_result) -> str | None:
-        from rawdl.journal import key_of
+        from rawdl.journal import key_of, shown
 
         if status.st_nlink > 1:
             return "it has another name too"  # and may be somebody's finished file
         if record is None or not _is_strong(record.validator):
             return "there is no record of what it is of"
-        if record.url_key != key_of(self._url):
+        if (record.url, record.url_key) != (shown(self._url), key_of(self._url)):
             return f"it is of another URL, {record.url}"
         ranges = _believed(record, status.st_size)
         if not ranges or ranges[0][0]:
@@ -172,7 +174,8 @@ class Ledger:
             self._saved_at = now - _IN_ORDER[0] + _FIRST_SECONDS
             self._synced_at = now
         seconds, size = _IN_ORDER if self._coverage is None else _SHARED
-        if now - self._saved_at < seconds and new < size:
+        elapsed = now - self._saved_at
+        if elapsed < (seconds if new < size else _LEAST_SECONDS):
             return False
         return self.is_described
 
@@ -186,7 +189,7 @@ class Ledger:
 
     def save(self, position: int, *, synced: bool, released: bool = False) -> None:
         """Write the journal; ``synced`` says that all the data is on the disk.  Raises StorageError."""
-        from rawdl.journal import VERSION, Journal, Owner, Record, key_of
+        from rawdl.journal import VERSION, Journal, Owner, Record, key_of, shown
 
         self._journal = self._journal or Journal(self._part)
         self._owner = self._owner or Owner.current()
@@ -196,9 +199,9 @@ class Ledger:
         version = self.version or Found(self._url, None, None)
         record = Record(
             version=VERSION,
-            url=_shown(self._url),
+            url=shown(self._url),
             url_key=key_of(self._url),
-            final_url=_shown(version.shown_url),
+            final_url=shown(version.shown_url),
             validator=version.validator,
             total=version.total,
             done=done,
@@ -239,8 +242,3 @@ def _is_strong(validator: tuple[str, str] | None) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _shown(url: str) -> str:
-    """Return a URL without its query, which may hold a signature."""
-    return url.partition("?")[0]

@@ -35,7 +35,7 @@ LAYERS: dict[str, set[str]] = {
     "pool": {"errors", "loop", "connection", "resolver", "proto."},
     "sinks": {"errors"},
     "destination": {"errors", "sinks"},
-    "journal": {"errors", "sinks"},
+    "journal": {"errors", "sinks", "destination"},
     "ledger": {"errors", "journal", "proto."},
     "partfile": {"errors", "sinks", "destination", "journal", "ledger"},
     "continuation": {"errors", "sinks", "proto."},

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import rawdl
-from rawdl.journal import VERSION, Journal, Owner, Record, believed, key_of
+from rawdl.journal import VERSION, Journal, Owner, Record, believed, key_of, shown
 
 ROOT = Path(__file__).resolve().parent.parent
 as_root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -107,11 +107,13 @@ def test_S30_E4_a_journal_is_for_its_owner_alone(journal: Journal):
     assert stat.S_IMODE(os.stat(journal.path).st_mode) == 0o600
 
 
-def test_A9_the_url_is_written_as_a_hash(journal: Journal):
+def test_A9_the_query_is_written_as_a_hash(journal: Journal):
     journal.save(RECORD, durable=False)
     assert SECRET not in Path(journal.path).read_text()
     assert journal.load().url_key == key_of(URL) != key_of(URL + "1")
-    assert len(key_of("\udc80")) == 64
+    assert len(key_of("?\udc80")) == len(key_of("?")) == 64
+    assert key_of("https://example.org/a") == ""
+    assert shown(URL) == "https://example.org/a"
 
 
 def test_a_relative_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
