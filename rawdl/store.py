@@ -16,7 +16,6 @@ from rawdl.proto.messages import Headers
 from rawdl.sinks import LimitedSink, Sink
 
 if TYPE_CHECKING:
-    from rawdl.partfile import PartFile
     from rawdl.verify import Verification
 
 # With one of these in the head, there is a promise to be verified.
@@ -27,32 +26,31 @@ _PROMISING: Final = re.compile(b"digest|trailer")
 class Store:
     """Keep the sink of a job in step with its course.
 
-    ``part`` is the sink if that is a file, and ``resumed_from`` counts what an earlier download had left in it.
+    ``resumed_from`` counts what an earlier download had left in it.
     """
 
-    __slots__ = ("_course", "_job", "_verification", "part", "resumed_from")
+    __slots__ = ("_course", "_job", "_verification", "resumed_from")
 
     def __init__(self, job: Job, course: Course) -> None:
         self._job = job
         self._course = course
         self._verification: Verification | None = None  # once there is something to verify
-        self.part: PartFile | None = job.part
         self.resumed_from = 0
 
     def open(self) -> None:
         """Open the sink, and have the course go on from what is there already."""
         self._job.sink.open()
-        if self.part is None or self.part.found is None:
+        if self._job.part is None or self._job.part.found is None:
             return
-        found = self.part.found
+        found = self._job.part.found
         assert found.validator is not None
         self.resumed_from = self.count()
-        self._course.adopt(found.validator, found.total, self.part.position)
+        self._course.adopt(found.validator, found.total, self._job.part.position)
 
     def count(self) -> int:
         """Return how many bytes are in the part, wherever they are in it."""
-        assert self.part is not None
-        return sum(stop - start for start, stop in self.part.there())
+        assert self._job.part is not None
+        return sum(stop - start for start, stop in self._job.part.there())
 
     def can_go_on(self, error: DownloadError, written: int) -> bool:
         """Whether another try may add to what is there."""
@@ -86,8 +84,8 @@ class Store:
 
     def describe(self) -> None:
         """Tell the part of which version the bytes will be."""
-        if self.part is not None:
-            self.part.describe(self._course, self._course.total)
+        if self._job.part is not None:
+            self._job.part.describe(self._course, self._course.total)
 
     def _is_promised(self, header: Headers) -> bool:
         if self._course.ranged:
@@ -111,7 +109,7 @@ class Store:
             sink = LimitedSink(sink, self._job.most, base)
         if answer.length is None:
             return sink
-        there = b"" if self.part is None else self.part.read(answer.origin, base - answer.origin)
+        there = b"" if self._job.part is None else self._job.part.read(answer.origin, base - answer.origin)
         return Continuation(sink, there, answer.length, framed=framed)
 
     # The end
@@ -131,7 +129,7 @@ class Store:
         if self._verification is None:
             from rawdl.verify import Verification
 
-            self._verification = Verification(self._job.sink, self.part, self._job.checksums)
+            self._verification = Verification(self._job.sink, self._job.part, self._job.checksums)
         return self._verification
 
     @property
@@ -144,10 +142,10 @@ class Store:
 
         ``wall_clock`` returns POSIX seconds.
         """
-        if self.part is not None and self._job.remote_time:
+        if self._job.part is not None and self._job.remote_time:
             from rawdl.proto.fields import parse_http_date
 
-            self.part.date(parse_http_date(header.get("last-modified", ""), wall_clock=wall_clock()))
+            self._job.part.date(parse_http_date(header.get("last-modified", ""), wall_clock=wall_clock()))
         self._job.sink.commit()
 
     def revoke(self) -> None:
@@ -159,14 +157,14 @@ class Store:
 
         ``keeping``: also after an abort.
         """
-        if self.part is None:
+        if self._job.part is None:
             self._job.sink.discard()
             return None
         if isinstance(error, RangeError):  # it was to be continued, so nothing of it is lost
-            return self.part.keep() if self.part.is_described else self.part.close()
+            return self._job.part.keep() if self._job.part.is_described else self._job.part.close()
         if self._is_worth_keeping(error) and (keeping or self._job.resume is True or not isinstance(error, Aborted)):
-            return self.part.keep()
-        self.part.discard()
+            return self._job.part.keep()
+        self._job.part.discard()
         return None
 
     def _is_worth_keeping(self, error: DownloadError) -> bool:
