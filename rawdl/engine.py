@@ -158,7 +158,6 @@ class Download:
 
     def _ask(self) -> None:
         """Send a request for what is missing, once there is a slot for the origin that has it."""
-        self._course.following = False
         slot, key = self._slot, self._key()
         assert slot is not None
         if slot.held and slot.key == key:
@@ -292,6 +291,7 @@ class Download:
         assert self._fetch is not None and self._timer is not None
         if not self._course.following:
             return  # it was torn off while paused, and then came to its end
+        self._course.following = False
         self._timer.cancel()
         self._fetch.release()
         self._ask()

@@ -105,7 +105,7 @@ class Course:
         self._attempts: Attempts | None = None  # once there was reason to ask
         self._retry_after: float | None = None  # seconds, as the last response has it
         self.asked: Asked | None = None
-        self.following = False  # the last answer was a redirect
+        self.following = False  # the last answer was a redirect, and has yet to be followed
         self.lone = False  # several connections did not do
         # The caller asks for a part by himself, so that nothing here is about the whole.
         self.ranged = header is not None and any(n.lower() == "range" and v is not None for n, v in header.items())
@@ -154,7 +154,7 @@ class Course:
 
         ``overlap`` is how many bytes at the end of what is there can be compared with what comes.
         """
-        self.asked, self.following, self._retry_after = None, False, None
+        self.asked = self._retry_after = None
         if self._chain is None and not self.base:
             return self._request
         if not self.base:
