@@ -30,7 +30,7 @@ class Alarm:
     ) -> None:
         self._loop = loop
         self._expired = expired
-        self._deadlines = Deadlines(timeouts, loop.now)
+        self._deadlines = Deadlines(timeouts)
         self._absent = 0.0  # of the loop, when the phase began
         self._timer: Timer | None = None
         self._phase: Phase | None = None
@@ -45,8 +45,7 @@ class Alarm:
         if self._paused:
             return
         self._absent = self._loop.absent
-        self._deadlines.enter(phase, self._loop.now)
-        self._arm()
+        self._arm(self._deadlines.enter(phase, self._loop.now))
 
     def leave(self) -> None:
         """Be in no phase."""
@@ -93,12 +92,11 @@ class Alarm:
         self._timer = self._speed_timer = self._floor = None
         self._expired = _nobody  # the two of them need no collector then
 
-    def _arm(self) -> None:
-        """See to it that the timer fires no later than the next deadline.
+    def _arm(self, deadline: float | None) -> None:
+        """See to it that the timer fires no later than the deadline.
 
         One that fires too early is armed again then: that is rarer than a deadline that moves, as it does at each read.
         """
-        deadline = self._deadlines.next_deadline()
         if deadline is None or (self._timer is not None and self._timer.when <= deadline):
             return
         if self._timer is not None:
@@ -114,7 +112,7 @@ class Alarm:
             self._absent = self._loop.absent
             phase = self._deadlines.expired(self._loop.now)
         if phase is None:
-            self._arm()
+            self._arm(self._deadlines.at)
         else:
             self._expired(phase)
 

@@ -53,44 +53,34 @@ def check_seconds(name: str, value: float | None) -> None:
 
 
 class Deadlines:
-    """The two deadlines of a running task: that of the phase it is in, and the total.
+    """When the phase runs out that an exchange is in; the total limit is a matter of the whole task.
 
-    `enter` begins a phase, or begins it anew (the idle gap, after each read).
+    `enter` begins a phase, or begins it anew (the idle gap, after each read).  ``at`` is its end; None: it has none.
     """
 
-    __slots__ = ("_phase", "_phase_at", "_timeouts", "_total_at")
+    __slots__ = ("_phase", "_timeouts", "at")
 
-    def __init__(self, timeouts: Timeouts, now: float) -> None:
+    def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._phase: Phase | None = None
-        self._phase_at: float | None = None
-        self._total_at = None if timeouts.total is None else now + timeouts.total
+        self.at: float | None = None
 
-    def enter(self, phase: Phase, now: float) -> None:
-        """Begin a phase: its limit runs from now."""
+    def enter(self, phase: Phase, now: float) -> float | None:
+        """Begin a phase: its limit runs from now.  Return its end."""
         limit: float | None = getattr(self._timeouts, phase._value_)
         self._phase = phase
-        self._phase_at = None if limit is None else now + limit
+        self.at = at = None if limit is None else now + limit
+        return at
 
     def leave(self) -> None:
-        """Be in no phase: only the total runs."""
-        self._phase = self._phase_at = None
+        """Be in no phase."""
+        self._phase = self.at = None
 
     def postpone(self, seconds: float) -> None:
         """Give the present phase some more time: so much of it was not spent waiting."""
-        if self._phase_at is not None:
-            self._phase_at += seconds
-
-    def next_deadline(self) -> float | None:
-        """Return the earlier of the two, or None."""
-        if self._phase_at is None or self._total_at is None:
-            return self._total_at if self._phase_at is None else self._phase_at
-        return min(self._phase_at, self._total_at)
+        if self.at is not None:
+            self.at += seconds
 
     def expired(self, now: float) -> Phase | None:
-        """Return the phase whose limit has run out by ``now``; the total comes first where both have."""
-        if self._total_at is not None and now >= self._total_at:
-            return Phase.TOTAL
-        if self._phase_at is not None and now >= self._phase_at:
-            return self._phase
-        return None
+        """Return the phase, if its limit has run out by ``now``."""
+        return self._phase if self.at is not None and now >= self.at else None

@@ -43,60 +43,42 @@ def test_the_name_in_the_message_is_the_callers() -> None:
 
 def test_T36_each_phase_has_its_own_limit() -> None:
     timeouts = Timeouts(resolve=1, connect=2, tls=3, send=4, head=5, idle=6, total=None)
-    deadlines = Deadlines(timeouts, now=100.0)
-    assert deadlines.next_deadline() is None and deadlines.expired(1e9) is None
+    deadlines = Deadlines(timeouts)
+    assert deadlines.at is None and deadlines.expired(1e9) is None
     for seconds, phase in enumerate((phase for phase in Phase if phase not in (Phase.LOW_SPEED, Phase.TOTAL)), 1):
-        deadlines.enter(phase, 200.0)
-        assert deadlines.next_deadline() == 200 + seconds
+        assert deadlines.enter(phase, 200.0) == deadlines.at == 200 + seconds
         assert deadlines.expired(200 + seconds - 0.001) is None
         assert deadlines.expired(200.0 + seconds) is phase
     deadlines.leave()
-    assert deadlines.next_deadline() is None and deadlines.expired(1e9) is None
-
-
-def test_T36_the_total_runs_through_all_phases() -> None:
-    deadlines = Deadlines(Timeouts(total=10, connect=4, idle=7), now=100.0)
-    assert deadlines.next_deadline() == 110
-    deadlines.enter(Phase.CONNECT, 101.0)
-    assert deadlines.next_deadline() == 105 and deadlines.expired(105.0) is Phase.CONNECT
-    deadlines.enter(Phase.IDLE, 104.0)
-    assert deadlines.next_deadline() == 110 and deadlines.expired(109.999) is None
-    assert deadlines.expired(110.0) is Phase.TOTAL
-    assert deadlines.expired(111.0) is Phase.TOTAL  # both have run out: the total it is
-    deadlines.leave()
-    assert deadlines.next_deadline() == 110 and deadlines.expired(110.0) is Phase.TOTAL
+    assert deadlines.at is None and deadlines.expired(1e9) is None
 
 
 def test_a_limit_that_is_off() -> None:
-    deadlines = Deadlines(Timeouts(head=None), now=0.0)
-    deadlines.enter(Phase.HEAD, 0.0)
-    assert deadlines.next_deadline() is None and deadlines.expired(1e9) is None
+    deadlines = Deadlines(Timeouts(head=None))
+    assert deadlines.enter(Phase.HEAD, 0.0) is None and deadlines.expired(1e9) is None
     deadlines.postpone(5.0)
-    assert deadlines.next_deadline() is None
+    assert deadlines.at is None
 
 
 def test_the_idle_gap_begins_anew_with_each_read() -> None:
-    deadlines = Deadlines(Timeouts(idle=5), now=0.0)
+    deadlines = Deadlines(Timeouts(idle=5))
     for now in (0.0, 3.0, 6.0, 10.9):
         assert deadlines.expired(now) is None
-        deadlines.enter(Phase.IDLE, now)
-        assert deadlines.next_deadline() == now + 5
+        assert deadlines.enter(Phase.IDLE, now) == now + 5
     assert deadlines.expired(15.9) is Phase.IDLE
 
 
 def test_S25_time_in_which_nobody_looked_is_given_back() -> None:
-    deadlines = Deadlines(Timeouts(idle=5, total=100), now=0.0)
+    deadlines = Deadlines(Timeouts(idle=5))
     deadlines.enter(Phase.IDLE, 0.0)
     deadlines.postpone(7.0)
-    assert deadlines.next_deadline() == 12 and deadlines.expired(11.9) is None
+    assert deadlines.at == 12 and deadlines.expired(11.9) is None
     assert deadlines.expired(12.0) is Phase.IDLE
-    deadlines.postpone(1000.0)  # the total goes on whoever looks
-    assert deadlines.next_deadline() == 100 and deadlines.expired(100.0) is Phase.TOTAL
 
 
 def test_C13_S25_the_head_deadline_is_absolute() -> None:
     """One byte each 29 seconds, and interim responses, do not put it off: nothing renews it."""
-    deadlines = Deadlines(Timeouts(head=60, total=None), now=0.0)
+    deadlines = Deadlines(Timeouts(head=60))
     deadlines.enter(Phase.HEAD, 0.0)
     assert [deadlines.expired(now) for now in (29.0, 58.0, 59.999)] == [None, None, None]
     assert deadlines.expired(60.0) is Phase.HEAD
