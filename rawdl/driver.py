@@ -92,7 +92,7 @@ class Driver:
 
     def check_process(self) -> None:
         """Refuse to work after a fork: the sockets are the parent's."""
-        if self.forked:
+        if os.getpid() != self._pid:
             raise RuntimeError("this client was made before a fork; make a new one in the child process")
 
     @property

@@ -184,7 +184,8 @@ class Pool:
                 host.held += 1
                 granted()
             self._offer(key, host)
-        self._grant_extras()
+        if self._expectant:
+            self._grant_extras()
 
     # Idle connections
 
