@@ -17,7 +17,7 @@ from rawdl.alarm import Alarm
 from rawdl.connection import Connection, Dial
 from rawdl.errors import ConnectionLost, DownloadError, IncompleteBody, Timeout
 from rawdl.job import Shared, Terms
-from rawdl.lanes import Lanes
+from rawdl.lanes import Lanes, deliver
 from rawdl.loop import READ, WRITE
 from rawdl.pool import Key
 from rawdl.proto.events import BodyComplete, DataReceived, HeadReceived
@@ -81,6 +81,7 @@ class Fetch:
         "_paused",
         "_request",
         "_shared",
+        "_sink",
         "_step",
         "_terms",
         "_throttle",
@@ -109,7 +110,8 @@ class Fetch:
         self._dial: Dial | None = None
         self._connection: Connection | None = None
         self._exchange: Exchange | None = None
-        self._lanes: Lanes | None = None  # once there is a body
+        self._sink: Sink | None = None  # once there is a head
+        self._lanes: Lanes | None = None  # once more of the body is to come than came with the head
         self._paused = False
         self._over = False
         self._step: Step | None = self._open
@@ -289,14 +291,14 @@ class Fetch:
                     return None
         finally:
             if pieces and not self._over:
-                assert self._lanes is not None
-                self._lanes.write(pieces)
+                assert self._sink is not None
+                deliver(pieces, self._sink, self._shared.loop)
         if self._over or self.owner.stopping:
             return None
         if end is not None:
             self._finish(end)
             return None
-        if self._lanes is None:
+        if self._sink is None:
             return self._receive_head
         self._alarm.advance(exchange.received)
         if pieces:
@@ -305,23 +307,16 @@ class Fetch:
 
     def _answered(self, head: HeadReceived) -> None:
         """Have the owner look at the head, before any of the body."""
-        connection, exchange = self._connection, self._exchange
-        assert connection is not None and exchange is not None
         self._alarm.leave()
         self.framing = head.framing
-        sink = self.owner.fetch_answered(head)
-        if self._over:
-            return
-        self._alarm.body_begins()
-        idle = self._terms.timeouts.idle
-        self._lanes = Lanes(
-            self._shared.loop, self._shared.pipe, connection, exchange, sink, idle=idle, look=self._advance
-        )
+        self._sink = self.owner.fetch_answered(head)
+        if not self._over:
+            self._alarm.body_begins()
 
     def _receive_body(self) -> Step | None:
         """Move payload from the connection to the sink until the connection is dry, or the turn over."""
-        connection, exchange, lanes = self._connection, self._exchange, self._lanes
-        assert connection is not None and exchange is not None and lanes is not None
+        connection, exchange, lanes = self._connection, self._exchange, self._lanes or self._open_lanes()
+        assert connection is not None and exchange is not None
         for _ in range(_READS_PER_TURN):
             try:
                 n = lanes.move() if self._throttle is None else self._move_some(self._throttle, lanes)
@@ -342,6 +337,13 @@ class Fetch:
         if connection.pending():
             self._shared.loop.call_soon(self._advance)  # no readiness will be reported for what is decrypted already
         return None
+
+    def _open_lanes(self) -> Lanes:
+        connection, exchange, sink = self._connection, self._exchange, self._sink
+        assert connection is not None and exchange is not None and sink is not None
+        shared, idle = self._shared, self._terms.timeouts.idle
+        self._lanes = Lanes(shared.loop, shared.pipe, connection, exchange, sink, idle=idle, look=self._advance)
+        return self._lanes
 
     def _move_some(self, throttle: Throttle, lanes: Lanes) -> int | None:
         """Read what the rate limit allows; where that is nothing, do not look before the next turn."""
@@ -424,6 +426,7 @@ class Fetch:
         self._alarm.stop()
         if self._lanes is not None:
             self._lanes.stop()
+            self._lanes = None  # which holds this
         if self._throttle is not None:
             self._throttle.stop()
 

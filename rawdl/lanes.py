@@ -104,12 +104,6 @@ class Lanes:
             self.emptied = whole or n < min(len(self._loop.buffer), _DRY_BELOW)
         return n
 
-    def write(self, pieces: list[memoryview]) -> None:
-        """Hand payload to the sink, which takes its time: a disk wakes up, a caller's function does what it likes."""
-        began = self._loop.time()
-        self._sink.write_pieces(pieces)
-        self._loop.back_from(began)
-
     def stop(self) -> None:
         """Wait for no block any more."""
         if self._timer is not None:
@@ -150,7 +144,7 @@ class Lanes:
         buffer = self._loop.buffer[:most]
         n = self._connection.recv_into(buffer)
         if n and n <= window:
-            self.write([buffer[:n]])
+            deliver([buffer[:n]], self._sink, self._loop)
             self._exchange.advance(n)
         elif n:
             self._exchange.receive_data(buffer[:n])
@@ -200,6 +194,13 @@ class Lanes:
             return len(data)
         self._sink.spliced(n)
         return n
+
+
+def deliver(pieces: list[memoryview], sink: Sink, loop: Loop) -> None:
+    """Hand payload to a sink, which takes its time: a disk wakes up, a caller's function does what it likes."""
+    began = loop.time()
+    sink.write_pieces(pieces)
+    loop.back_from(began)
 
 
 class SparePipe:
