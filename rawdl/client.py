@@ -84,10 +84,14 @@ class Client:
         socket_factory: SocketFactory | None = None,
     ) -> None:
         self._timeouts = Timeouts() if timeouts is None else checked_instance("timeouts", timeouts, Timeouts)
-        self._retry = Retry() if retry is None else checked_instance("retry", retry, Retry)
-        self._redirects = Redirects() if redirects is None else checked_instance("redirects", redirects, Redirects)
         self._limits = Limits() if limits is None else checked_instance("limits", limits, Limits)
-        self._low_speed = None if low_speed is None else LowSpeed.of(low_speed)
+        self._terms = Terms.of(
+            self._timeouts,
+            self._limits,
+            None if low_speed is None else LowSpeed.of(low_speed),
+            Retry() if retry is None else checked_instance("retry", retry, Retry),
+            Redirects() if redirects is None else checked_instance("redirects", redirects, Redirects),
+        )
         self._trust = Trust(tls_settings(tls))
         for name, function in (("clock", clock), ("socket_factory", socket_factory)):
             if function is not None:
@@ -172,11 +176,10 @@ class Client:
         )
         checksums = checksums_of(checksum)
         others = mirrors_of(mirrors) if mirrors != () else ()
-        times = self._chosen_timeouts(timeout, timeouts)
-        tries = self._retry if retry is None else checked_instance("retry", retry, Retry)
-        hops = self._redirects if redirects is None else checked_instance("redirects", redirects, Redirects)
-        bounds = self._limits if limits is None else checked_instance("limits", limits, Limits)
-        floor = self._low_speed if low_speed is None else LowSpeed.of(low_speed)
+        terms = self._terms
+        own = (timeout, timeouts, limits, low_speed, retry, redirects)
+        if own != (None, None, None, None, None, None):
+            terms = self._chosen_terms(*own)
         if rate_limit is not None:
             TokenBucket(rate_limit, 0.0)  # which checks it
         path, target = target_of(file_path, sink, directory)
@@ -197,27 +200,22 @@ class Client:
         except DownloadError as exc:
             checked_fields(header)
             return self._refused(exc, url, success, fail, complete)
-        job = Job(
-            request=request,
-            header=header,
-            key=key,
-            sink=target,
-            part=part,
-            file_path=path,
-            total=times.total,
-            most=bounds.body,
-            terms=_terms(times, bounds, floor),
-            rate_limit=rate_limit,
-            retry=tries,
-            redirects=hops,
-            mirrors=others,
-            resume=resume,
-            checksums=checksums,
-            connections=connections,
-            min_segment=min_segment,
-            remote_time=remote_time,
-            progress_interval=progress_interval,
-            fail_on_status=fail_on_status,
+        job = Job(  # by position: to call a class by keywords costs some microseconds
+            request,
+            header,
+            key,
+            target,
+            part,
+            terms,
+            rate_limit,
+            others,
+            resume,
+            checksums,
+            connections,
+            min_segment,
+            remote_time,
+            progress_interval,
+            fail_on_status,
         )
         recipe: dict[str, object] | None = None
         if part is not None:
@@ -269,6 +267,25 @@ class Client:
         task = DownloadTask(self._driver, shown(url or ""), *callbacks)
         self._driver.hand(lambda: task.attach(Refusal(self._shared, task, error)))
         return task
+
+    def _chosen_terms(
+        self,
+        timeout: float | None,
+        timeouts: Timeouts | None,
+        limits: Limits | None,
+        low_speed: LowSpeed | tuple[float, float] | None,
+        retry: Retry | None,
+        redirects: Redirects | None,
+    ) -> Terms:
+        """Return the client's terms with what was given for one task in their place."""
+        terms = self._terms
+        return Terms.of(
+            self._chosen_timeouts(timeout, timeouts),
+            self._limits if limits is None else checked_instance("limits", limits, Limits),
+            terms.low_speed if low_speed is None else LowSpeed.of(low_speed),
+            terms.retry if retry is None else checked_instance("retry", retry, Retry),
+            terms.redirects if redirects is None else checked_instance("redirects", redirects, Redirects),
+        )
 
     def _chosen_timeouts(self, timeout: float | None, timeouts: Timeouts | None) -> Timeouts:
         times = self._timeouts if timeouts is None else checked_instance("timeouts", timeouts, Timeouts)
@@ -383,13 +400,6 @@ class Client:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._shared.live)} tasks"
         return f"<Client {state}, {self._shared.pool!r}>"
-
-
-def _terms(times: Timeouts, bounds: Limits, floor: LowSpeed | None) -> Terms:
-    """Return what each exchange must keep to, without what is the whole task's."""
-    if times.total is not None:
-        times = replace(times, total=None)
-    return Terms(times, bounds if bounds.body is None else replace(bounds, body=None), floor)
 
 
 class Trust:

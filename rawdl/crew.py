@@ -209,7 +209,7 @@ class Crew:
             self._give_up(error)
         elif self._timer is None:
             # As after any try: one that has brought much is followed at once, and another after a while.
-            loop, retry = self.shared.loop, self.job.retry
+            loop, retry = self.shared.loop, self.job.terms.retry
             wait = 0.0 if member.brought >= WORTH_ANOTHER else min(retry.backoff, retry.max_delay)
             self._timer = loop.call_at(loop.now + wait, self._recruit)
 

@@ -85,20 +85,14 @@ class Download:
         self._shared = shared
         self._job = job
         self._task = task
-        self._course = Course(
-            job.request,
-            job.header,
-            redirects=job.redirects,
-            retry=job.retry,
-            resume=job.resume,
-            mirrors=job.mirrors,
-        )
+        terms = job.terms
+        self._course = Course(job.request, job.header, terms.redirects, terms.retry, job.resume, job.mirrors)
         self._store = Store(job, self._course)
         self._telling = Telling(shared.loop, task, job.progress_interval)
         limit = job.rate_limit
         self._bucket = None if limit is None else TokenBucket(limit, shared.loop.time())
         self._marks = Marks(shared.loop.time(), shared.loop.wall_offset())
-        self._slot: Slot | None = shared.pool.submit(job.key, lambda: self._go(self._start))
+        self._slot: Slot | None = shared.pool.submit(job.key, self._granted)
         self._fetch: Fetch | None = None
         self._crew: Crew | None = None  # if several connections are at it
         self._origin = 0  # where in the file the body of the response begins
@@ -115,6 +109,9 @@ class Download:
         shared.live.add(task)
 
     # Beginning
+
+    def _granted(self) -> None:
+        self._go(self._start)
 
     def _go(self, step: Callable[[], None]) -> None:
         """Take a step of the task's life; while paused, as soon as it is not any more."""
@@ -142,9 +139,8 @@ class Download:
         there = None if job.part is None else job.part.destination.size_to_skip()
         if there is not None:
             return self._skip(there)
-        self._task.enter(TaskState.CONNECTING)
-        if job.total is not None:
-            self._total_timer = self._shared.loop.call_at(now + job.total, self._total_expired)
+        if job.terms.total is not None:
+            self._total_timer = self._shared.loop.call_at(now + job.terms.total, self._total_expired)
         self._store.open()
         if self._store.resumed_from:
             self._telling.measure(self._store.resumed_from, self._course.total)
@@ -457,13 +453,9 @@ class Download:
             self._shared.loop.call_soon(lambda: self._settle(None, error))
 
     def _settle(self, result: DownloadResult | None, error: DownloadError | None) -> None:
-        task = self._task
-        # The task keeps its engine, for its progress; this way the two, and all that they hold, need no collector.
-        self._telling.end()
-        del self._task, self._job
-        self._shared.live.discard(task)
-        self._shared.paused.discard(task)
-        task.settle(result, error)
+        self._shared.live.discard(self._task)
+        self._shared.paused.discard(self._task)
+        self._task.settle(result, error, self._telling.snapshot())
 
     def _let_go(self, error: DownloadError | None) -> None:
         """Free all that the download holds."""
@@ -488,8 +480,8 @@ class Download:
         job, written = self._job, self._telling.written
         self._marks.received = written - self._store.resumed_from
         return DownloadResult(
-            temp_file_path=None if job.file_path is not None else job.sink.path,
-            file_path=job.file_path if job.part is None else job.part.path,
+            temp_file_path=job.sink.path if job.part is None else None,
+            file_path=None if job.part is None else job.part.path,
             head=self._telling.headers,
             data_length=written,
             length_known=not isinstance(self._framing, UntilClose),
@@ -517,7 +509,7 @@ class Download:
     def _enter(self, state: TaskState) -> None:
         if self._paused:
             self._before = state
-        elif self._task.state is not state:
+        else:
             self._task.enter(state)
 
     def pause(self) -> None:
@@ -559,7 +551,7 @@ class Download:
     def _timeout(self) -> Timeout:
         """Say that the total limit ran out, and how far the download was."""
         detail = f"not complete, {self._task.state}, {self._written()} bytes received"
-        return Timeout(f"total time limit of {self._job.total:g} s: {detail}", phase=Phase.TOTAL)
+        return Timeout(f"total time limit of {self._job.terms.total:g} s: {detail}", phase=Phase.TOTAL)
 
     def progress(self) -> ProgressUpdate:
         """Return how far the download is now."""

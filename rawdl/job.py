@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from rawdl.connection import Dialer
@@ -27,11 +28,31 @@ if TYPE_CHECKING:
 
 
 class Terms(NamedTuple):
-    """What each exchange of a download must keep to; ``timeouts`` are those of the phases."""
+    """What a download must keep to: most are those of its client.
+
+    ``timeouts`` and ``limits`` are each exchange's.  What is the whole task's is beside them: ``total``, its time limit
+    in seconds, and ``most``, the bytes that its body may have, where that of a redirect does not count.
+    """
 
     timeouts: Timeouts
     limits: Limits
     low_speed: LowSpeed | None
+    retry: Retry
+    redirects: Redirects
+    total: float | None
+    most: int | None
+
+    @classmethod
+    def of(
+        cls, timeouts: Timeouts, limits: Limits, low_speed: LowSpeed | None, retry: Retry, redirects: Redirects
+    ) -> Terms:
+        """Take the task's limits out of the exchanges'."""
+        total, most = timeouts.total, limits.body
+        if total is not None:
+            timeouts = replace(timeouts, total=None)
+        if most is not None:
+            limits = replace(limits, body=None)
+        return cls(timeouts, limits, low_speed, retry, redirects, total, most)
 
 
 class Shared:
@@ -62,24 +83,15 @@ class Shared:
 
 
 class Job(NamedTuple):
-    """What one download is to do.
-
-    ``part`` is its sink, or None.  ``total`` is its time limit in seconds, and ``most`` the bytes that its body may
-    have: not a matter of each exchange, whose body may be that of a redirect.
-    """
+    """What one download is to do.  ``part`` is its sink, or None."""
 
     request: Request
     header: Mapping[str, str | None] | None
     key: Key
     sink: Sink
     part: PartFile | None
-    file_path: str | None
-    total: float | None
-    most: int | None
     terms: Terms
     rate_limit: float | None
-    retry: Retry
-    redirects: Redirects
     mirrors: tuple[URL, ...]
     resume: bool | str
     checksums: tuple[Checksum, ...]

@@ -74,7 +74,7 @@ class Store:
 
     def expect(self, head: HeadReceived) -> None:
         """Prepare for what a response brings; refuse what is too large before any of it is written."""
-        course, most = self._course, self._job.most
+        course, most = self._course, self._job.terms.most
         if most is not None and course.total is not None and course.total > most:
             raise too_large(course.total, most)
         self.describe()
@@ -105,8 +105,8 @@ class Store:
     def continued(self, sink: Sink, answer: Take, head: HeadReceived) -> Sink:
         """Return where the whole body of a response goes, whose new bytes go to ``sink``."""
         base, framed = self._course.base, head.framing.length is not None
-        if self._job.most is not None and not framed:
-            sink = LimitedSink(sink, self._job.most, base)
+        if self._job.terms.most is not None and not framed:
+            sink = LimitedSink(sink, self._job.terms.most, base)
         if answer.length is None:
             return sink
         there = b"" if self._job.part is None else self._job.part.read(answer.origin, base - answer.origin)

@@ -54,6 +54,8 @@ _LEGAL: Final = {
     TaskState.ABORTED.value: (),
 }
 
+_NO_PROGRESS: Final = ProgressUpdate()
+
 HeadersListener = Callable[[HeadersReceived], object]
 ProgressListener = Callable[[ProgressUpdate], object]
 
@@ -95,6 +97,7 @@ class DownloadTask:
         "_fail",
         "_headers",
         "_headers_listeners",
+        "_progress",
         "_progress_listeners",
         "_recipe",
         "_result",
@@ -119,7 +122,8 @@ class DownloadTask:
         self.url = url
         self._recipe = recipe
         self._driver = driver
-        self._engine: Engine | None = None
+        self._engine: Engine | None = None  # until the end, which leaves the rest to no collector
+        self._progress = _NO_PROGRESS  # at the end
         self._success = success
         self._fail = fail
         self._complete = complete
@@ -181,13 +185,15 @@ class DownloadTask:
         The task keeps its place among those that may be at work at once.  Nothing happens to one that is finishing or
         has ended.
         """
-        if self._engine is not None:
-            self._driver.hand(self._engine.pause)
+        engine = self._engine
+        if engine is not None:
+            self._driver.hand(engine.pause)
 
     def resume(self) -> None:
         """Go on after `pause`: on the same connection if the server has kept it, else where the bytes end."""
-        if self._engine is not None:
-            self._driver.hand(self._engine.resume)
+        engine = self._engine
+        if engine is not None:
+            self._driver.hand(engine.resume)
 
     def abort(self, *, keep: bool = False) -> None:
         """Stop, and close the socket at once.  From any thread or signal handler, in any state, any number of times.
@@ -198,8 +204,9 @@ class DownloadTask:
         if self.claim():
             self.keeping = keep
             self._aborting = True
-            if self._engine is not None:
-                self._driver.hand(self._engine.abort)
+            engine = self._engine
+            if engine is not None:
+                self._driver.hand(engine.abort)
 
     def resume_data(self) -> dict[str, object] | None:
         """Return what `Client.resume` needs to go on, now or in another process: plain data, ready for ``json.dumps``.
@@ -258,7 +265,8 @@ class DownloadTask:
     @property
     def progress(self) -> ProgressUpdate:
         """How far it is at this moment; the speed falls during a stall."""
-        return self._engine.progress() if self._engine is not None else ProgressUpdate()
+        engine = self._engine
+        return self._progress if engine is None else engine.progress()
 
     def __repr__(self) -> str:
         about = f" {self.progress.total_bytes_written} bytes" if self._headers else ""
@@ -273,7 +281,9 @@ class DownloadTask:
             engine.abort()
 
     def enter(self, state: TaskState) -> None:
-        """Move to a state: the only way in which it changes."""
+        """Move to a state, if the task is not in it: the only way in which that changes."""
+        if state is self._state:
+            return
         assert state in _LEGAL[self._state._value_], f"a task cannot go from {self._state} to {state}"
         self._state = state
 
@@ -308,10 +318,14 @@ class DownloadTask:
             return False
         return True
 
-    def settle(self, result: DownloadResult | None, error: DownloadError | None) -> None:
+    def settle(
+        self, result: DownloadResult | None, error: DownloadError | None, progress: ProgressUpdate | None = None
+    ) -> None:
         """End the task and tell everybody, in one turn: success or fail, then complete, then who waits."""
         self._result = result
         self._error = error
+        self._progress = progress or _NO_PROGRESS
+        self._engine = None
         if _LEGAL[self._state._value_]:
             self.enter(_end_state(error))
         self._done = True

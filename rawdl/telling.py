@@ -70,10 +70,6 @@ class Telling:
         if self._task.has_progress_listeners:
             self._task.dispatch_progress(update)
 
-    def end(self) -> None:
-        """Tell nothing more: the task, which keeps this for its progress, is let go of."""
-        del self._task
-
     @property
     def written(self) -> int:
         """How many bytes were there when that was last noted."""

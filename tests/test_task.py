@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import socket
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -648,7 +650,7 @@ def test_T35_the_final_states_are_final(script: Script, world: World):
 
 
 def test_T35_no_move_but_the_legal_ones():
-    """The table, held against every pair of states."""
+    """The table, held against every pair of different states."""
     states = list(rawdl.TaskState)
     legal = {
         ("queued", "connecting"),
@@ -665,7 +667,7 @@ def test_T35_no_move_but_the_legal_ones():
     legal |= {(str(state), end) for state in states[:6] for end in ("failed", "aborted")}
     legal |= {move for state in states[:4] for move in ((str(state), "paused"), ("paused", str(state)))}
     with once.client() as client:
-        for before, after in itertools.product(states, states):
+        for before, after in itertools.permutations(states, 2):
             task = client.download_file(url=None)
             task._state = before
             try:
@@ -702,6 +704,24 @@ def test_S23_abort_in_the_last_progress_event_leaves_no_file(world: World, tmp_p
     assert isinstance(task.exception(), rawdl.Aborted)
     assert recorder.outcome == ["fail", "complete"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_S35_a_task_that_has_ended_has_its_progress_and_holds_nothing_else(world: World):
+    """What the caller handed over is his alone again, at once: no collector runs."""
+
+    def sink(data: memoryview) -> None: ...
+
+    gc.disable()
+    try:
+        client = serve(world)
+        task = client.download_file(url=URL, sink=sink)
+        task.result()
+        handed = weakref.ref(sink)
+        del sink
+        assert handed() is None
+    finally:
+        gc.enable()
+    assert task.progress == (100, len(BODY), len(BODY), True, task.progress.bytes_per_second, 0.0, False)
 
 
 def test_S35_progress_before_the_head_is_zeros(world: World):

@@ -89,7 +89,6 @@ class Course:
         self,
         request: Request,
         header: Mapping[str, str | None] | None,
-        *,
         redirects: Redirects,
         retry: Retry,
         resume: bool | str,
