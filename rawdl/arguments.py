@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import isfinite
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -69,14 +69,6 @@ def _check_choice(name: str, value: bool | str, choices: tuple[bool | str, ...])
         raise TypeError(f"{name} is one of {choices}, not {value!r}")
     if value not in choices:
         raise ValueError(f"{name} is one of {choices}, not {value!r}")
-
-
-def strongest(hashes: Mapping[str, str]) -> str | None:
-    """Return the one of a Metalink's hashes that is hardest to forge."""
-    for name in ("sha512", "sha384", "sha256", "sha224", "sha1", "md5"):
-        if name in hashes:
-            return f"{name}:{hashes[name]}"
-    return None
 
 
 def mirrors_of(given: Iterable[str]) -> tuple[URL, ...]:

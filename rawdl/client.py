@@ -17,7 +17,6 @@ from rawdl.arguments import (
     checksums_of,
     mirrors_of,
     resolver_of,
-    strongest,
     target_of,
     temporary_file,
     tls_settings,
@@ -40,6 +39,7 @@ from rawdl.proto.url import URL, shown
 from rawdl.refusal import Refusal
 from rawdl.resolver import Lookup, Resolver, ThreadResolver
 from rawdl.results import DownloadResult
+from rawdl.sinks import MemorySink
 from rawdl.task import DownloadTask, check_callback
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 _SMALLEST_BUFFER: Final = 4096
 # An abort is told in the turn after it, and what its callbacks set off in the next; this is for ever, to a program.
 _WIND_UP_TURNS: Final = 1000
+_ONCE: Final = Retry(attempts=1)
 
 
 class Client:
@@ -107,6 +108,7 @@ class Client:
             pool=Pool(loop, max_concurrent=concurrent, max_per_host=per_host),
             dialer=Dialer(loop, self._resolver, socket_factory),
             context_for=self._trust.context_for,
+            look_up=self._look_up,
             bucket=None if rate_limit is None else TokenBucket(rate_limit, loop.now),
         )
         self._destinations = Destinations()
@@ -257,11 +259,28 @@ class Client:
                 url=file.urls[0].url if file.urls else "",
                 file_path=os.path.join(folder, file.name),
                 mirrors=[mirror.url for mirror in file.urls[1:]],
-                checksum=strongest(file.hashes),
+                checksum=file.checksum,
                 **options,
             )
             for file in parse_metalink(document).files
         ]
+
+    def _look_up(
+        self, url: URL, header: Mapping[str, str | None], most: int, tell: Callable[[bytes | None], None]
+    ) -> Callable[[], None]:
+        if self._closed:  # what fails by now is not to be saved
+            tell(None)
+            return lambda: None
+        sink = MemorySink()
+        bounds = replace(self._limits, body=most)
+        task = self.download_file(url=str(url), header=header, sink=sink, limits=bounds, retry=_ONCE)
+
+        def ended() -> None:
+            is_there = task.exception() is None and task.result().status_code == 200
+            tell(sink.getvalue() if is_there else None)
+
+        task.add_waiter(ended)
+        return task.abort
 
     def _refused(self, error: DownloadError, url: str | None, *callbacks: Any) -> DownloadTask:
         task = DownloadTask(self._driver, shown(url or ""), *callbacks)

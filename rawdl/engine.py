@@ -64,6 +64,7 @@ class Download:
         "_fetch",
         "_framing",
         "_held",
+        "_inquiry",
         "_job",
         "_left",
         "_marks",
@@ -100,6 +101,7 @@ class Download:
         self._seamless = False  # what comes next follows what has just come
         self._timer: Timer | None = None  # until another try
         self._total_timer: Timer | None = None
+        self._inquiry: Callable[[], None] | None = None  # what calls it off
         self._paused = False
         self._resumed_at = -inf  # the end of the last pause
         self._before = TaskState.QUEUED  # where a pause goes back to
@@ -365,14 +367,18 @@ class Download:
             return False
         delay = self._delay(error, written)
         if delay is None:
-            return False
-        if continues:
-            course.base = written
+            return self._inquire(error)
+        self._try_again(delay, written if continues else None)
+        return True
+
+    def _try_again(self, delay: float, written: int | None) -> None:
+        """Go on after a while behind what is ``written``; None: begin anew."""
+        if written is not None:
+            self._course.base = written
         else:
             self._restart()
-            course.restart()
+            self._course.restart()
         self._wait(delay)
-        return True
 
     def _delay(self, error: DownloadError, written: int) -> float | None:
         """Return how long to wait before another try, here or at a mirror; None: there is to be none."""
@@ -384,8 +390,35 @@ class Download:
             return 0.0  # the server did not wait for the end of our pause
         delay = course.failed(error, written, int.from_bytes(os.urandom(4), "big") / 2**32)
         if delay is None and course.goes_elsewhere(error):
+            self._store.vouch()
             return 0.0
         return delay
+
+    def _inquire(self, error: DownloadError) -> bool:
+        """Ask for a document that tells of mirrors, if one was told of; say whether it is under way."""
+        asked = self._course.inquiry(error)
+        if asked is None:
+            return False
+        from rawdl.proto.mirrors import MAX_METALINK
+
+        assert self._slot is not None
+        self._enter(TaskState.CONNECTING)
+        self._shared.pool.release(self._slot)
+        self._inquiry = self._shared.look_up(
+            *asked, MAX_METALINK, lambda document: self._soon(lambda: self._informed(error, document))
+        )
+        return True
+
+    def _informed(self, error: DownloadError, document: bytes | None) -> None:
+        """Go to the first mirror that the document has, or else end."""
+        self._inquiry = None
+        checksum = None if document is None else self._course.learn_description(document)
+        if checksum is None or not self._course.goes_elsewhere(error):
+            return self._end(error)
+        self._store.vouch(checksum)
+        # Only a file can be read back: elsewhere its hash has to be taken from the first byte on.
+        continues = self._job.part is not None and self._store.can_go_on(error, self._written())
+        self._try_again(0.0, self._written() if continues else None)
 
     def _restart(self) -> None:
         """Forget what was written."""
@@ -464,6 +497,8 @@ class Download:
             self._fetch.cancel() if error is not None else self._fetch.release()
         if self._crew is not None:
             self._crew.cancel()
+        if self._inquiry is not None:
+            self._inquiry()
         for timer in (self._timer, self._total_timer):
             if timer is not None:
                 timer.cancel()
@@ -473,7 +508,7 @@ class Download:
             error.part = self._store.leave(error, keeping=self._task.keeping)
             error.url = self._task.url
             error.attempts = self._course.history
-        self._slot = self._fetch = self._timer = self._total_timer = self._held = None
+        self._slot = self._fetch = self._timer = self._total_timer = self._held = self._inquiry = None
 
     def _result(self) -> DownloadResult:
         assert self._telling.headers is not None

@@ -55,13 +55,17 @@ class Terms(NamedTuple):
         return cls(timeouts, limits, low_speed, retry, redirects, total, most)
 
 
+LookUp = Callable[[URL, Mapping[str, str | None], int, Callable[[bytes | None], None]], Callable[[], None]]
+
+
 class Shared:
     """What all downloads of a client share.
 
     ``context_for`` returns what authenticates the origin of a URL, and ``bucket`` limits the rate of all of them.
+    ``look_up`` fetches a document of so many bytes at most, tells it, or else None, and returns what calls that off.
     """
 
-    __slots__ = ("bucket", "context_for", "dialer", "live", "loop", "paused", "pipe", "pool", "writer")
+    __slots__ = ("bucket", "context_for", "dialer", "live", "look_up", "loop", "paused", "pipe", "pool", "writer")
 
     def __init__(
         self,
@@ -69,8 +73,10 @@ class Shared:
         pool: Pool,
         dialer: Dialer,
         context_for: Callable[[URL], SSLContext | None],
+        look_up: LookUp,
         bucket: TokenBucket | None,
     ) -> None:
+        self.look_up = look_up
         self.bucket = bucket
         self.loop = loop
         self.pool = pool

@@ -16,6 +16,7 @@ from rawdl.proto.messages import Headers
 from rawdl.sinks import LimitedSink, Sink
 
 if TYPE_CHECKING:
+    from rawdl.proto.checksums import Checksum
     from rawdl.verify import Verification
 
 # With one of these in the head, there is a promise to be verified.
@@ -29,12 +30,13 @@ class Store:
     ``resumed_from`` counts what an earlier download had left in it.
     """
 
-    __slots__ = ("_course", "_job", "_verification", "resumed_from")
+    __slots__ = ("_course", "_job", "_verification", "_vouched", "resumed_from")
 
     def __init__(self, job: Job, course: Course) -> None:
         self._job = job
         self._course = course
         self._verification: Verification | None = None  # once there is something to verify
+        self._vouched = job.checksums  # what holds of any version
         self.resumed_from = 0
 
     def open(self) -> None:
@@ -70,6 +72,13 @@ class Store:
         self.resumed_from = 0
         self._verification = None
 
+    def vouch(self, checksum: Checksum | None = None) -> None:
+        """Hold whatever comes from now on against what has been promised by now: a mirror follows."""
+        if checksum is not None:
+            self._verifier().expect((checksum,))
+        if self._verification is not None:
+            self._vouched = self._verification.expected
+
     # A response
 
     def expect(self, head: HeadReceived) -> None:
@@ -79,7 +88,7 @@ class Store:
             raise too_large(course.total, most)
         self.describe()
         if self._is_promised(head.header):
-            self._verifier().expect(head.header, partial=head.status_code == 206)
+            self._expect(head.header, partial=head.status_code == 206)
             course.learn_mirrors(head.header)
 
     def describe(self) -> None:
@@ -90,7 +99,7 @@ class Store:
     def _is_promised(self, header: Headers) -> bool:
         if self._course.ranged:
             return False
-        if self._job.checksums:
+        if self._vouched:
             return True
         if not header.mentions(_PROMISING):  # as in most heads, which nobody ever decodes
             return False
@@ -117,11 +126,11 @@ class Store:
     def promise(self, trailer: Headers, *, partial: bool) -> None:
         """Take what the trailer section promises."""
         if not self._course.ranged and trailer.mentions(_PROMISING):
-            self._verifier().expect(trailer, partial=partial)
+            self._expect(trailer, partial=partial)
 
     def verify(self) -> bool:
         """Do a piece of the verification; return whether it is done.  Raises ChecksumError."""
-        if self._verification is None and (self._course.ranged or not self._job.checksums):
+        if self._verification is None and (self._course.ranged or not self._vouched):
             return True
         return self._verifier().step()
 
@@ -129,8 +138,13 @@ class Store:
         if self._verification is None:
             from rawdl.verify import Verification
 
-            self._verification = Verification(self._job.sink, self._job.part, self._job.checksums)
+            self._verification = Verification(self._job.sink, self._job.part, self._vouched)
         return self._verification
+
+    def _expect(self, header: Headers, *, partial: bool) -> None:
+        from rawdl.proto.checksums import promised_by
+
+        self._verifier().expect(promised_by(header, partial=partial))
 
     @property
     def verified(self) -> str:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rawdl.proto.checksums import TRUSTED, Checksum, mismatch, promised_by
+from rawdl.proto.checksums import TRUSTED, Checksum, mismatch
 from rawdl.sinks import HashingTee, Sink
 
 if TYPE_CHECKING:
     import hashlib
+    from collections.abc import Iterable
 
     from rawdl.partfile import PartFile
-    from rawdl.proto.messages import Headers
 
 # Hashed in one turn of the loop: some milliseconds.
 _PIECE: Final = 4 << 20
@@ -23,38 +23,37 @@ _PIECE: Final = 4 << 20
 class Verification:
     """Verify one download: tell it what to `expect`, give `sink_after` its bytes, and `step` until it returns True."""
 
-    __slots__ = ("_at", "_expected", "_hashes", "_part", "_sink", "_tee", "verified")
+    __slots__ = ("_at", "_hashes", "_part", "_sink", "_tee", "expected", "verified")
 
     def __init__(self, sink: Sink, part: PartFile | None, expected: tuple[Checksum, ...]) -> None:
         self._sink = sink
         self._part = part
-        self._expected = list(expected)
+        self.expected = expected
         self._tee: HashingTee | None = None  # through which all bytes have gone
         self._hashes: dict[str, hashlib._Hash] | None = None  # of what is read back
         self._at = 0
         self.verified = ""  # what the bytes were compared with, as text
 
-    def expect(self, header: Headers, *, partial: bool) -> None:
-        """Take what a response promises, in its head or its trailer; ``partial``: it is a 206."""
-        promised = promised_by(header, partial=partial)
-        self._expected += [checksum for checksum in promised if checksum not in self._expected]
+    def expect(self, promised: Iterable[Checksum]) -> None:
+        """Take what the bytes have to be as well."""
+        self.expected += tuple(checksum for checksum in promised if checksum not in self.expected)
 
     def sink_after(self, base: int) -> Sink:
         """Return the sink for bytes that come in order, after ``base`` others of the file."""
         if not base:
             # What a trailer will promise, if it has been announced, is one of those that are believed.
-            self._tee = HashingTee(self._sink, {checksum.name for checksum in self._expected} or TRUSTED)
+            self._tee = HashingTee(self._sink, {checksum.name for checksum in self.expected} or TRUSTED)
         return self._tee or self._sink
 
     def step(self) -> bool:
         """Do a piece of the work; return whether it is done.  Raises ChecksumError, and StorageError."""
         hashes = self._tee.hashes if self._tee is not None else {}
-        if self._part is not None and any(checksum.name not in hashes for checksum in self._expected):
+        if self._part is not None and any(checksum.name not in hashes for checksum in self.expected):
             if not self._read_back(self._part):
                 return False
             assert self._hashes is not None
             hashes = self._hashes
-        known = [checksum for checksum in self._expected if checksum.name in hashes]
+        known = [checksum for checksum in self.expected if checksum.name in hashes]
         for checksum in known:
             if hashes[checksum.name].digest() != checksum.digest:
                 raise mismatch(checksum, hashes[checksum.name].digest())
@@ -65,7 +64,7 @@ class Verification:
         if self._hashes is None:
             import hashlib
 
-            self._hashes = {checksum.name: hashlib.new(checksum.name) for checksum in self._expected}
+            self._hashes = {checksum.name: hashlib.new(checksum.name) for checksum in self.expected}
         data = part.read(self._at, _PIECE)
         for digest in self._hashes.values():
             digest.update(data)

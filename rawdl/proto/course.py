@@ -11,11 +11,12 @@ came of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rawdl.errors import (
     Aborted,
     DownloadError,
+    ProtocolError,
     RangeError,
     StorageError,
     Timeout,
@@ -30,6 +31,9 @@ from rawdl.proto.redirects import Chain, Redirects, crossing
 from rawdl.proto.retry import Attempts, Retry
 from rawdl.proto.timeouts import Phase
 from rawdl.proto.url import URL
+
+if TYPE_CHECKING:
+    from rawdl.proto.checksums import Checksum
 
 # The body of a redirect is read to its end, for the connection's sake, if that costs less than a new connection: some
 # 14 KB come with the first round trip (RFC 6928), and a new one with TLS costs three of those.
@@ -67,6 +71,8 @@ class Course:
     __slots__ = (
         "_attempts",
         "_chain",
+        "_description",
+        "_head",
         "_header",
         "_redirects",
         "_request",
@@ -113,6 +119,8 @@ class Course:
         self.total: int | None = None
         self._validator: Validator | None = None
         self._validated: Headers | None = None  # the head that it has yet to be read from
+        self._description: URL | None = None  # a Metalink of the file, as a redirect has it
+        self._head: tuple[Headers, URL] | None = None  # of the last response that brought some of the file, and whose
 
     @property
     def validator(self) -> Validator | None:
@@ -206,6 +214,10 @@ class Course:
 
     def _followed(self, head: HeadReceived) -> Follow:
         assert self._chain is not None
+        if "link" in head.header:
+            from rawdl.proto.mirrors import described_by
+
+            self._description = self._description or described_by(head.header, self.url)
         self._chain.advance(head.status_code, head.header)
         self.following = True
         length = head.framing.length
@@ -216,6 +228,7 @@ class Course:
         if isinstance(verdict, Restart):
             raise RangeError(verdict.reason)
         if isinstance(verdict, Append):
+            self._head = head.header, self.url
             self.total = verdict.total
             return Take(verdict.first, length=verdict.length)
         if isinstance(verdict, Whole):
@@ -232,6 +245,7 @@ class Course:
         self.total = head.framing.length
         if head.status_code == 200 and not self.ranged:
             self._validated = head.header
+            self._head = head.header, self.url
 
     def restart(self) -> None:
         """Know nothing of any bytes."""
@@ -271,9 +285,7 @@ class Course:
         It gets a whole set of tries.  Whether it has the same version the validator tells, or else the whole is asked
         for.
         """
-        if not self.mirrors or isinstance(error, Aborted | StorageError | TooLarge):
-            return False
-        if isinstance(error, Timeout) and error.phase == Phase.TOTAL:
+        if not self.mirrors or not _is_of_the_server(error):
             return False
         url, header = self.mirrors.pop(0), self._fields()
         if url.origin != self.url.origin:
@@ -282,7 +294,49 @@ class Course:
         self._header, self._request, self._chain = header, Request("GET", url, header), None
         return True
 
+    def inquiry(self, error: DownloadError) -> tuple[URL, dict[str, str | None]] | None:
+        """Return where to ask for a Metalink of the file (RFC 6249 4), and with which fields; None the next time.
+
+        That is for when no mirror is left that is known, and the failure is none that it would share.  From https
+        nothing leads to http: whoever could change the document would choose the hash.
+        """
+        if not _is_of_the_server(error):
+            return None
+        url, head = self._description, self._head
+        self._description = self._head = None
+        if url is None and head is not None and "link" in head[0]:
+            from rawdl.proto.mirrors import described_by
+
+            url = described_by(*head)
+        if url is None or (self._request.url.scheme, url.scheme) == ("https", "http"):
+            return None
+        header = self._fields() if url.origin == self.url.origin else crossing(self._fields())
+        return url, {n: v for n, v in header.items() if n.lower() != "range" and not n.lower().startswith("if-")}
+
+    def learn_description(self, document: bytes) -> Checksum | None:
+        """Take the mirrors from a Metalink, and return the hash that their bytes must have; None if it is of no use."""
+        from rawdl.proto.checksums import TRUSTED, Checksum
+        from rawdl.proto.mirrors import parse_metalink
+
+        try:
+            # The total may be that of an error page, which has no validator.
+            file = parse_metalink(document).about(self._request.url, self.total if self.validator else None)
+        except ProtocolError:
+            return None
+        checksum = Checksum.parse(file.checksum) if file is not None and file.checksum is not None else None
+        if file is None or checksum is None or checksum.name not in TRUSTED:
+            return None
+        self.mirrors += [URL.parse(mirror.url) for mirror in file.urls if mirror.url != str(self.url)]
+        return checksum
+
     def _tries(self) -> Attempts:
         if self._attempts is None:
             self._attempts = Attempts(self._retry)
         return self._attempts
+
+
+def _is_of_the_server(error: DownloadError) -> bool:
+    """Whether a failure is none that another server would have to share."""
+    if isinstance(error, Aborted | StorageError | TooLarge):
+        return False
+    return not (isinstance(error, Timeout) and error.phase == Phase.TOTAL)

@@ -98,11 +98,30 @@ class MetalinkFile(NamedTuple):
     urls: tuple[Mirror, ...]
     pieces: Pieces | None
 
+    @property
+    def checksum(self) -> str | None:
+        """The one of its hashes that is hardest to forge, as ``NAME:HEX``; None if it has none."""
+        for name in ("sha512", "sha384", "sha256", "sha224", "sha1", "md5"):
+            if name in self.hashes:
+                return f"{name}:{self.hashes[name]}"
+        return None
+
 
 class Metalink(NamedTuple):
     """What a Metalink document describes: one file at least."""
 
     files: tuple[MetalinkFile, ...]
+
+    def about(self, url: URL, size: int | None) -> MetalinkFile | None:
+        """Return what it says of the file at ``url``: the only one in it, or that of the same name.
+
+        None if there is none, or if it has another ``size`` (in bytes; None: unknown).
+        """
+        name = safe_filename(url.last_segment)
+        for file in self.files:
+            if len(self.files) == 1 or file.name == name:
+                return file if size is None or file.size in (None, size) else None
+        return None
 
 
 class Link(NamedTuple):

@@ -597,3 +597,33 @@ def test_no_link_field_makes_an_error(value: str) -> None:
     for mirror in mirrors_of(link_header(value), BASE):
         assert str(URL.parse(mirror.url)) == mirror.url
     assert described_by(link_header(value), BASE) is None
+
+
+# Which of its files it is
+
+
+@pytest.mark.parametrize(
+    ("names", "url", "size", "found"),
+    [
+        (["a"], "http://example.org/b", None, "a"),
+        (["a"], "http://example.org/b", 5, "a"),
+        (["a"], "http://example.org/a", 6, None),
+        (["a", "b"], "http://example.org/x/b?q", 5, "b"),
+        (["a", "b"], "http://example.org/b", 6, None),
+        (["a", "b"], "http://example.org/c", None, None),
+        (["a", "b c"], "http://example.org/b%20c", None, "b c"),
+    ],
+)
+def test_the_file_that_a_url_is_of(names: list[str], url: str, size: int | None, found: str | None) -> None:
+    files = "".join(f'<file name="{name}"><size>5</size></file>' for name in names)
+    described = parse_metalink(document(files)).about(URL.parse(url), size)
+    assert (described and described.name) == found
+
+
+def test_the_hash_that_counts() -> None:
+    hashes = [("md5", 32), ("sha-1", 40), ("sha-256", 64), ("sha-512", 128)]
+    for count in range(len(hashes) + 1):
+        lines = "".join(f'<hash type="{name}">{"0" * digits}</hash>' for name, digits in hashes[:count])
+        described = only_file(file(lines))
+        name, digits = hashes[count - 1]
+        assert described.checksum == (f"{name.replace('-', '')}:{'0' * digits}" if count else None)

@@ -17,7 +17,7 @@ from tests.resource import Fault, Resource
 from tests.resuming import BODY, OTHER, SHA256, Attempt
 from tests.sim import Link, World, http_peer
 
-A, B, C = "a.example.org", "b.example.org", "c.example.org"
+A, B, C, D = (f"{letter}.example.org" for letter in "abcd")
 GONE = Script(status=404, reason="Not Found", body=b"gone")
 
 
@@ -176,6 +176,17 @@ def test_links_name_mirrors_where_a_digest_is_promised(sites: Sites):
     assert sites.path.read_bytes() == BODY
 
 
+@pytest.mark.parametrize("cut", [20_000, 0])
+def test_H12_what_a_link_leads_to_must_be_what_was_promised(cut: int, sites: Sites):
+    """Even if the mirror makes the download begin anew, and promises nothing itself."""
+    digest = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
+    like = Script(header=(("Link", f"<http://{B}/f>; rel=duplicate"), ("Repr-Digest", f"sha-256=:{digest}:")))
+    url = sites.serve(A, Resource(BODY, like=like, faults=[Fault(in_body=cut)]))
+    sites.serve(B, Resource(OTHER, etag='"v2"'))
+    assert isinstance(sites.get(url).error, rawdl.ChecksumError)
+    assert not sites.path.exists()
+
+
 @pytest.mark.usefixtures("leaves_parts")
 def test_links_without_a_digest_are_not_followed(sites: Sites):
     like = Script(header=(("Link", f"<http://{B}/f>; rel=duplicate"),))
@@ -187,6 +198,104 @@ def test_links_without_a_digest_are_not_followed(sites: Sites):
 
 def metalink(*files: str) -> bytes:
     return f'<metalink xmlns="urn:ietf:params:xml:ns:metalink">{"".join(files)}</metalink>'.encode()
+
+
+def described(*urls: str, name: str = "f", size: int = len(BODY), body: bytes = BODY) -> Script:
+    digest = hashlib.sha256(body).hexdigest()
+    links = "".join(f"<url>{url}</url>" for url in urls)
+    file = f'<file name="{name}"><size>{size}</size><hash type="sha-256">{digest}</hash>{links}</file>'
+    return Script(body=metalink(file, '<file name="another"/>'))
+
+
+DESCRIBED = (("Link", f'<http://{D}/f>; rel=describedby; type="application/metalink4+xml"'),)
+
+
+def cut(header: tuple[tuple[str, str], ...] = DESCRIBED) -> Resource:
+    return Resource(BODY, like=Script(header=header), faults=[Fault(in_body=20_000)])
+
+
+def test_a_document_that_a_response_names_tells_of_mirrors(sites: Sites):
+    """It is asked for when one is needed, with nothing that could be a secret."""
+    url, there = sites.serve(A, cut()), Resource(BODY)
+    sites.serve(D, described(f"http://{A}/f", sites.serve(B, GONE), sites.serve(C, there)))
+    taken = sites.get(url, header={"Authorization": "secret", "Range": None})
+    assert sites.path.read_bytes() == BODY
+    assert (taken.result.url, taken.result.checksum, taken.restarts) == (f"http://{C}/f", SHA256, 0)
+    assert there.ranges_asked == [f"bytes={20_000 - 4096}-"]
+    [asked] = sites.seen[D]
+    assert (asked.field("Authorization"), asked.field("Range")) == (None, None)
+
+
+def test_a_document_that_a_redirect_names(sites: Sites):
+    sites.serve(A, Script(status=302, reason="Found", header=(("Location", f"http://{B}/f"), *DESCRIBED)))
+    sites.serve(B, GONE)
+    sites.serve(D, described(sites.serve(C, Resource(BODY))))
+    assert sites.get(f"http://{A}/f", fail_on_status=True).result.url == f"http://{C}/f"
+    assert sites.path.read_bytes() == BODY
+
+
+def test_no_document_is_asked_for_while_all_goes_well(sites: Sites):
+    sites.serve(D, described(f"http://{B}/f"))
+    taken = sites.get(sites.serve(A, Resource(BODY, like=Script(header=DESCRIBED))))
+    assert (taken.result.checksum, sites.seen[D]) == ("", [])
+
+
+def test_H12_what_a_document_leads_to_must_be_what_it_promises(sites: Sites):
+    url, wrong = sites.serve(A, cut()), sites.serve(B, Resource(OTHER, etag='"v2"'))
+    sites.serve(D, described(wrong, sites.serve(C, Resource(BODY))))
+    taken = sites.get(url)
+    assert sites.path.read_bytes() == BODY
+    assert [type(error) for error in taken.result.attempts] == [rawdl.IncompleteBody, rawdl.ChecksumError]
+
+
+def test_a_document_helps_a_sink_that_can_begin_anew(sites: Sites):
+    url, sink = sites.serve(A, cut()), rawdl.MemorySink()
+    sites.serve(D, described(sites.serve(B, Resource(BODY))))
+    client = sites.world.client(retry=ONE_TRY)
+    assert client.download_file(url=url, sink=sink).result().checksum == SHA256
+    assert sink.getvalue() == BODY
+
+
+@pytest.mark.usefixtures("leaves_parts")
+@pytest.mark.parametrize(
+    "document",
+    [
+        GONE,
+        Script(body=b"<!DOCTYPE x>"),
+        Script(body=metalink(f'<file name="f"><url>http://{B}/f</url></file>')),
+        Script(body=metalink('<file name="f"><hash type="md5">' + "0" * 32 + f"</hash><url>http://{B}/f</url></file>")),
+        described(f"http://{B}/f", name="g"),
+        described(f"http://{B}/f", size=len(BODY) + 1),
+        described(),
+        Script(stall_at=0, body=b"x"),
+    ],
+    ids=["none", "no XML", "no hash", "weak hash", "another file", "another size", "no mirror", "stalls"],
+)
+def test_a_document_that_is_of_no_use(sites: Sites, document: Script):
+    """The failure is that of the download, and the mirror is left alone."""
+    url = sites.serve(A, cut())
+    sites.serve(D, document)
+    sites.serve(B, Resource(BODY))
+    assert isinstance(sites.get(url).error, rawdl.IncompleteBody)
+    assert (len(sites.seen[D]), sites.seen[B]) == (1, [])
+
+
+@pytest.mark.usefixtures("leaves_parts")
+@pytest.mark.parametrize("how", ["abort", "close", "total"])
+def test_T29_T36_a_document_that_does_not_come_holds_nothing_up(how: str, sites: Sites):
+    url = sites.serve(A, cut())
+    sites.serve(D, Script(stall_at=0, body=b"x"))
+    client = sites.world.client(retry=ONE_TRY, max_concurrent=1)
+    attempt = Attempt(client, url, file_path=sites.path, timeout=5.0 if how == "total" else None)
+    client.run(1)
+    assert len(sites.seen[D]) == 1
+    if how == "abort":
+        attempt.task.abort()
+    if how != "close":
+        client.run()
+    client.close()
+    assert type(attempt.error) is (rawdl.Timeout if how == "total" else rawdl.Aborted)
+    assert sites.world.elapsed < 6
 
 
 def test_a_metalink_document_is_a_task_for_each_file(sites: Sites, tmp_path: Path):
