@@ -727,7 +727,7 @@ def test_S6_a_client_that_is_never_closed_is_finalised_in_silence(origin: Origin
 
 
 @pytest.mark.parametrize("how", ["run", "start"])
-def test_T27_a_task_that_nobody_awaits_makes_no_noise_at_exit(how: str, origin: Origin):
+def test_T27_K13_a_task_that_nobody_awaits_makes_no_noise_at_exit(how: str, origin: Origin):
     origin.serve("/a", STALLED)
     script = """
         import sys, rawdl
@@ -911,7 +911,7 @@ FORKED = """
 @pytest.mark.parametrize(
     "what", ["pass", "task.abort()", "client.close()", "del client, task; __import__('gc').collect()"]
 )
-def test_S3_after_a_fork_the_child_refuses_and_the_parent_goes_on(what: str, origin: Origin):
+def test_S3_K13_after_a_fork_the_child_refuses_and_the_parent_goes_on(what: str, origin: Origin):
     """Sockets and selector are shared with the child: whatever that does must not reach them."""
     url = origin.serve("/a", Script(body=BODY, stall_at=50_000, stall_for=0.3))
     what = (
@@ -923,7 +923,7 @@ def test_S3_after_a_fork_the_child_refuses_and_the_parent_goes_on(what: str, ori
 
 
 @needs_fork
-def test_S13_after_a_fork_the_process_has_a_client_of_its_own(origin: Origin):
+def test_S13_K13_after_a_fork_the_process_has_a_client_of_its_own(origin: Origin):
     script = """
         import os, sys, rawdl
         print(rawdl.download(sys.argv[1], sink=rawdl.MemorySink()).data_length, flush=True)

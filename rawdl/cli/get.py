@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 STDOUT: Final = "-"
 # No body that could be saved belongs to these (RFC 9110 15.3.5, 15.3.6, 15.4.5).
 _NOTHING_TO_SAVE: Final = frozenset({204, 205, 304})
+# What Python's table of media types does not have.
+_NO_PAGES: Final = (".7z", ".apk", ".deb", ".dmg", ".img", ".iso", ".jar", ".msi", ".rpm", ".whl", ".zst")
 _EVENT_SECONDS: Final = 0.25  # between two progress events of one file in JSON
 
 
@@ -383,7 +385,22 @@ def _saved(target: Target, result: DownloadResult) -> str:
         line += f"  (saved as sent: {escape(result.content_encoding)})"
     if not result.length_known:
         line += "  (the server did not say how long it is)"
+    if _is_page_instead(target, result):
+        line += "  (but the server says that it is a web page)"
     return line
+
+
+def _is_page_instead(target: Target, result: DownloadResult) -> bool:
+    """Whether HTML came where the name promises something else: the login page of a captive portal, as a rule."""
+    media_type = result.header.get("content-type", "").partition(";")[0]
+    if target.path is None or media_type.strip(" \t").lower() != "text/html":
+        return False
+    if target.path.lower().endswith(_NO_PAGES):
+        return True
+    import mimetypes
+
+    promised, coding = mimetypes.MimeTypes().guess_type(target.path)  # by Python's own table, on every system the same
+    return coding is not None or (promised is not None and not promised.startswith("text/"))
 
 
 def _is_broken_pipe(error: DownloadError) -> bool:

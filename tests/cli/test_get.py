@@ -128,6 +128,29 @@ class TestFiles:
         url = origin.serve("/a", Script(body=b"x", framing="until-close", header=(("Content-Encoding", "gz\x1bip"),)))
         assert "(saved as sent: gz\\x1bip)  (the server did not say how long it is)" in rawdl(url).stderr
 
+    @pytest.mark.parametrize(
+        ("name", "media_type", "told"),
+        [
+            ("a.zip", "text/html; charset=utf-8", True),
+            ("a.tar.gz", "Text/HTML", True),
+            ("A.ISO", "text/html", True),
+            ("a.zip", "application/x-nonsense", False),
+            ("a.zip", None, False),
+            ("a.html", "text/html", False),
+            ("a.xhtml", "text/html", False),
+            ("a.php", "text/html", False),
+            ("a", "text/html", False),
+        ],
+    )
+    def test_N21_H10_says_that_a_web_page_came_instead(
+        self, rawdl: Command, origin: Origin, name: str, media_type: str | None, told: bool
+    ) -> None:
+        """The page of a captive portal: whatever the type, the file is what came, and only a checksum fails."""
+        header = () if media_type is None else (("Content-Type", media_type),)
+        outcome = rawdl(origin.serve(f"/{name}", Script(body=b"log in", header=header)))
+        assert (outcome.code, (rawdl.folder / name).read_bytes()) == (0, b"log in")
+        assert ("web page" in outcome.stderr) == told
+
     def test_sends_header_fields(self, rawdl: Command, origin: Origin) -> None:
         url = origin.serve("/a", Script(body=b"x"))
         rawdl("-H", "X-A: 1", "-H", "x-a:2", "-H", "Cookie: a=b", "-H", "Cookie: c=d", "-H", "Accept:", "-q", url)
@@ -405,7 +428,7 @@ class TestStandardOutput:
         assert outcome.stderr.startswith("stdout  1.0 MiB in ")
 
     @pytest.mark.parametrize("arguments", [["-o", "-"], ["--json"]])
-    def test_whose_reader_has_gone_ends_the_command_without_a_word(
+    def test_K8_whose_reader_has_gone_ends_the_command_without_a_word(
         self, rawdl: Command, origin: Origin, arguments: list[str]
     ) -> None:
         url = origin.serve("/a", Script(body=LARGE))
@@ -420,7 +443,7 @@ class TestStandardOutput:
         assert rawdl.files() == []
 
     @pytest.mark.parametrize("arguments", [["-o", "-"], ["--json"]])
-    def test_that_is_closed_is_an_error(self, rawdl: Command, origin: Origin, arguments: list[str]) -> None:
+    def test_K8_that_is_closed_is_an_error(self, rawdl: Command, origin: Origin, arguments: list[str]) -> None:
         url = origin.serve("/a", Script(body=BODY))
         outcome = rawdl.outcome(["sh", "-c", 'exec "$@" >&-', "sh", *rawdl.argv(*arguments, url)])
         assert (outcome.code, rawdl.files()) == (23, [])
@@ -428,7 +451,7 @@ class TestStandardOutput:
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
     @pytest.mark.parametrize("arguments", [["-o", "-"], ["--json"]])
-    def test_that_is_full_is_an_error(self, rawdl: Command, origin: Origin, arguments: list[str]) -> None:
+    def test_K8_that_is_full_is_an_error(self, rawdl: Command, origin: Origin, arguments: list[str]) -> None:
         url = origin.serve("/a", Script(body=BODY))
         outcome = rawdl.outcome(["sh", "-c", 'exec "$@" >/dev/full', "sh", *rawdl.argv(*arguments, url)])
         assert outcome.code == 23
@@ -464,7 +487,7 @@ class TestSignals:
             assert process.returncode == 128 + number
         assert rawdl.files() == []
 
-    def test_a_signal_ends_a_write_that_waits_for_its_reader(self, rawdl: Command, origin: Origin) -> None:
+    def test_K8_a_signal_ends_a_write_that_waits_for_its_reader(self, rawdl: Command, origin: Origin) -> None:
         url = origin.serve("/a", Script(body=LARGE))
         with rawdl.start("-o", "-", url, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdout.read(1)  # and no more: the pipe runs full
