@@ -151,6 +151,7 @@ class Download:
     def _skip(self, size: int) -> None:
         """Leave the file that is there as it is."""
         self._task.enter(TaskState.FINISHING)
+        self._job.sink.discard()
         self._telling.skipped(self._task.url, size)
         self._end(None)
 

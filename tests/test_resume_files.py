@@ -382,6 +382,15 @@ def test_S31_S35_skip_asks_for_nothing_and_touches_nothing(bench: Bench):
     bench.assert_whole()
 
 
+def test_S31_a_client_may_skip_a_file_again(bench: Bench):
+    bench.path.write_bytes(b"old")
+    with bench.world.client() as client:
+        for _ in range(2):
+            assert client.download_file(url=bench.url, file_path=bench.path, exists="skip").result().skipped
+        bench.path.unlink()
+        assert not client.download_file(url=bench.url, file_path=bench.path, exists="skip").result().skipped
+
+
 def test_T42_S31_skip_does_not_take_a_folder_for_a_file(bench: Bench):
     bench.path.mkdir()
     error = bench.attempt(exists="skip").error
