@@ -94,9 +94,20 @@ def temporary_file(url: URL, directory: str | os.PathLike[str] | None) -> Tempor
 
 
 def target_of(
-    file_path: str | os.PathLike[str] | None, sink: object, directory: str | os.PathLike[str] | None
+    file_path: str | os.PathLike[str] | None,
+    sink: object,
+    directory: str | os.PathLike[str] | None,
+    *,
+    suggested: bool,
 ) -> tuple[str | None, Sink | None]:
-    """Return the path of the file to write, or the sink; neither, for a temporary file."""
+    """Return the path of the file to write, or the sink; neither, for a temporary file.
+
+    ``suggested``: the server names the file, and the path is that of its folder.
+    """
+    if suggested and (file_path is not None or sink is not None):
+        raise ValueError("use_suggested_name is for a file in directory; file_path and sink leave nothing to name")
+    if suggested:
+        return "" if directory is None else checked_path("directory", directory), None
     if (file_path is not None) + (sink is not None) + (directory is not None) > 1:
         raise ValueError("give one of file_path, sink and directory: each says where the bytes go")
     if sink is not None:
@@ -106,6 +117,16 @@ def target_of(
     if directory is not None:
         checked_path("directory", directory)
     return None, None
+
+
+def open_name(url: URL, folder: str) -> tuple[str, str]:
+    """Return the path that a file has until the server gives it a name, and a tag that tells its URL from others."""
+    from zlib import crc32
+
+    from rawdl.proto.fields import safe_filename
+
+    tag = f"{crc32(str(url).encode('utf-8', 'surrogatepass')):08x}"
+    return os.path.join(folder, safe_filename(url.last_segment)), tag
 
 
 def tls_settings(given: TLS | SSLContext | None) -> TLS | SSLContext | None:

@@ -16,6 +16,7 @@ from rawdl.arguments import (
     checked_path,
     checksums_of,
     mirrors_of,
+    open_name,
     resolver_of,
     target_of,
     temporary_file,
@@ -143,6 +144,7 @@ class Client:
         low_speed: LowSpeed | tuple[float, float] | None = None,
         rate_limit: float | None = None,
         fail_on_status: bool = False,
+        use_suggested_name: bool = False,
         progress_interval: float = 0.05,
     ) -> DownloadTask:
         """Make a task and return it at once; nothing is sent before somebody drives the client.
@@ -155,13 +157,17 @@ class Client:
         in seconds.  ``rate_limit`` is in bytes per second; with ``low_speed`` (bytes per second, seconds) a transfer
         that is slower for that long fails (`Timeout`).
 
-        What follows is about ``file_path``.  ``exists`` says what to do with a file of that name: "overwrite", "error",
-        "rename" (``a.1.iso``) or "skip".  ``resume`` "auto" continues what an earlier download has left, if that is
-        possible, True does so or fails (`RangeError`), False begins anew.  ``mirrors`` are URLs of the same file: one
-        is tried when that before it has failed, and several connections use all of them.  ``connections`` above 1
-        fetches segments of at least ``min_segment`` bytes side by side.  With ``durable`` the file is on the disk when
-        success is told; ``remote_time`` gives it the server's Last-Modified.  ``checksum`` is ``"sha256:…"`` or another
-        hash of hashlib's: `ChecksumError` if the bytes have another, and no file.
+        With ``use_suggested_name`` the file goes to ``directory`` (None: the current one) under the name that the
+        server gives in Content-Disposition (RFC 6266), made safe, or else under the last segment of the URL.  It never
+        replaces another.
+
+        What follows is about a file with a name of its own.  ``exists`` says what to do with one that has it already:
+        "overwrite", "error", "rename" (``a.1.iso``) or "skip".  ``resume`` "auto" continues what an earlier download
+        has left, if that is possible, True does so or fails (`RangeError`), False begins anew.  ``mirrors`` are URLs of
+        the same file: one is tried when that before it has failed, and several connections use all of them.
+        ``connections`` above 1 fetches segments of at least ``min_segment`` bytes side by side.  With ``durable`` the
+        file is on the disk when success is told; ``remote_time`` gives it the server's Last-Modified.  ``checksum`` is
+        ``"sha256:…"`` or another hash of hashlib's: `ChecksumError` if the bytes have another, and no file.
 
         A url that is none ends the task with `InvalidURL`.  A wrong argument raises TypeError or ValueError here.
         """
@@ -171,7 +177,12 @@ class Client:
                 check_callback(name, callback)
         check_scalars(url, progress_interval)
         check_options(
-            (("fail_on_status", fail_on_status), ("durable", durable), ("remote_time", remote_time)),
+            (
+                ("fail_on_status", fail_on_status),
+                ("durable", durable),
+                ("remote_time", remote_time),
+                ("use_suggested_name", use_suggested_name),
+            ),
             (("connections", connections), ("min_segment", min_segment)),
             exists=exists,
             resume=resume,
@@ -184,7 +195,7 @@ class Client:
             terms = self._chosen_terms(*own)
         if rate_limit is not None:
             TokenBucket(rate_limit, 0.0)  # which checks it
-        path, target = target_of(file_path, sink, directory)
+        path, target = target_of(file_path, sink, directory, suggested=use_suggested_name)
         try:
             parsed = URL.parse(url or "")
             request = Request("GET", parsed, header)
@@ -196,6 +207,8 @@ class Client:
                     raise ValueError("checksum is of the whole file, and the Range in header asks for a part")
             if path is not None:
                 how = {"exists": exists, "resume": resume, "durable": durable, "segmented": connections > 1}
+                if use_suggested_name:
+                    path, how["tag"] = open_name(parsed, path)
                 target = part = self._claimed_part(path, parsed, **how)
             elif target is None:
                 target = temporary_file(parsed, directory)
@@ -221,7 +234,11 @@ class Client:
         )
         recipe: dict[str, object] | None = None
         if part is not None:
-            recipe = {"url": str(parsed), "file_path": part.destination.whole_path, "checksum": checksum}
+            recipe = {"url": str(parsed), "checksum": checksum}
+            if use_suggested_name:
+                recipe |= {"directory": os.path.dirname(part.destination.whole_path), "use_suggested_name": True}
+            else:
+                recipe["file_path"] = part.destination.whole_path
             recipe |= {"exists": exists, "durable": durable, "connections": connections}
             recipe["mirrors"] = [str(mirror) for mirror in others]
         task = DownloadTask(self._driver, parsed.redacted, success, fail, complete, recipe)

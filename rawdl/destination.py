@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from contextlib import suppress
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 from rawdl.errors import StorageError
 from rawdl.sinks import remove, storage_error
 
+_PART: Final = re.compile(r"\.part(?:\.json(?:\.new)?)?$", re.IGNORECASE)
 _LONGEST_NAME: Final = 255  # bytes, on nearly every file system (NAME_MAX)
 # Where hard links do not exist, an empty file of ours takes the name first.
 _NO_LINKS: Final = frozenset(
@@ -49,16 +51,20 @@ class Destination:
     """One name for a finished file.
 
     ``exists`` decides over a file that has it already: "overwrite", "error", "rename" (``name.1.ext``) or "skip".
+
+    With a ``tag`` the name is still open, until `name`: the part bears that of ``path`` and the tag.  Nobody could have
+    said yes to such a name, so that "overwrite" is "rename" then (CVE-2020-8177).
     """
 
-    __slots__ = ("_all", "_claimed", "_exists", "_final", "_mode", "_placed", "part", "path")
+    __slots__ = ("_all", "_claimed", "_exists", "_final", "_mode", "_placed", "is_open", "part", "path")
 
-    def __init__(self, path: str, destinations: Destinations, exists: str) -> None:
+    def __init__(self, path: str, destinations: Destinations, exists: str, tag: str = "") -> None:
         self.path = path
         self._final = os.path.abspath(path)  # the current folder may be another when the task begins
-        self.part = part_name(self._final)
+        self.part = part_name(f"{self._final}.{tag}" if tag else self._final)
+        self.is_open = bool(tag)
         self._all = destinations
-        self._exists = exists
+        self._exists = "rename" if tag and exists == "overwrite" else exists
         self._claimed: str | None = None
         self._mode: int | None = None  # of the file that will be replaced
         self._placed: str | None = None  # the name that it has got
@@ -66,7 +72,7 @@ class Destination:
     def claim(self) -> None:
         """Reserve the name until `release`, or raise StorageError."""
         if self._claimed is None:
-            folder, name = os.path.split(self._final)
+            folder, name = os.path.split(self.part if self.is_open else self._final)
             place = os.path.join(os.path.realpath(folder), name)
             self._all.claim(place, self)
             self._claimed = place
@@ -82,11 +88,24 @@ class Destination:
             self._all.release(self._claimed)
             self._claimed = None
 
+    def name(self, suggested: str | None) -> None:
+        """Take the name that the server gives, if it gives one; then `look`.
+
+        It is one component, and safe.  None that a later download could take for its own part.
+        """
+        self.is_open = False
+        if suggested is not None:
+            if _PART.search(suggested):
+                suggested = f"{suggested}_"
+            self.path = os.path.join(os.path.dirname(self.path), suggested)
+            self._final = os.path.join(os.path.dirname(self._final), suggested)
+        self.look()
+
     # What is there
 
     def size_to_skip(self) -> int | None:
         """Return how many bytes the file has that is there, if it is to be left at that."""
-        if self._exists != "skip" or not os.path.lexists(self._final):
+        if self._exists != "skip" or self.is_open or not os.path.lexists(self._final):
             return None
         try:
             status = os.stat(self._final)
@@ -101,6 +120,8 @@ class Destination:
 
     def look(self) -> None:
         """Raise for what is there and must not be replaced; the mode of a file that will be is kept."""
+        if self.is_open:
+            return
         if os.path.basename(self.path) in ("", os.curdir, os.pardir):
             raise StorageError(f"{self.path} is the name of a folder", path=self.path, errno=errno.EISDIR)
         try:

@@ -138,7 +138,7 @@ class Download:
         """Leave the queue: the clocks start now.  Then find out what is there already."""
         job, now = self._job, self._shared.loop.now
         self._marks.queue_end = now
-        there = None if job.part is None else job.part.destination.size_to_skip()
+        there = self._store.size_to_skip()
         if there is not None:
             return self._skip(there)
         if job.terms.total is not None:
@@ -251,6 +251,12 @@ class Download:
         if self._over:
             return Sink()
         store.expect(head)
+        there = store.size_to_skip()  # now that the name is known
+        if there is not None:
+            assert self._fetch is not None
+            self._fetch.cancel()
+            self._soon(lambda: self._skip(there))
+            return Sink()
         return store.continued(self._share() if shares else store.sink(), answer, head)
 
     def _is_worth_sharing(self, head: HeadReceived) -> bool:

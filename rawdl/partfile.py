@@ -32,7 +32,7 @@ _ROOM: Final = 65536  # bytes: a block, of whatever file system
 
 
 class PartFile(Sink):
-    """Write ``path`` by way of its part.
+    """Write ``path`` by way of its part; with a ``tag`` the name is open yet (`Destination`).
 
     ``url`` is what is downloaded: a part of another URL is not continued.  ``exists`` is the destination's.  ``resume``
     is "auto", True (continue a part or fail, RangeError) or False (an old part is removed).  ``durable``: the file is
@@ -65,8 +65,9 @@ class PartFile(Sink):
         resume: bool | str = "auto",
         durable: bool = False,
         segmented: bool = False,
+        tag: str = "",
     ) -> None:
-        self.destination = Destination(path, destinations, exists)
+        self.destination = Destination(path, destinations, exists, tag)
         self._part = self.destination.part
         self._ledger = Ledger(self._part, url, resume=resume, durable=durable)
         self._durable = durable

@@ -86,10 +86,16 @@ class Store:
         course, most = self._course, self._job.terms.most
         if most is not None and course.total is not None and course.total > most:
             raise too_large(course.total, most)
+        if self._job.part is not None and self._job.part.destination.is_open:
+            self._job.part.destination.name(_suggested(head))
         self.describe()
         if self._is_promised(head.header):
             self._expect(head.header, partial=head.status_code == 206)
             course.learn_mirrors(head.header)
+
+    def size_to_skip(self) -> int | None:
+        """Return how many bytes the file has that is there, if it is to be left at that."""
+        return None if self._job.part is None else self._job.part.destination.size_to_skip()
 
     def describe(self) -> None:
         """Tell the part of which version the bytes will be."""
@@ -187,3 +193,15 @@ class Store:
         if isinstance(error, StorageError) and error.errno == errno.EIO:
             return False  # who knows what is in it
         return not isinstance(error, ChecksumError | TooLarge)
+
+
+def _suggested(head: HeadReceived) -> str | None:
+    """Return the name that a response gives its content (RFC 6266), as a safe one; None if it gives none."""
+    if head.status_code not in (200, 206):
+        return None
+    from rawdl.proto.fields import parse_content_disposition, safe_filename
+
+    disposition = parse_content_disposition(head.header.get("content-disposition", ""))
+    if disposition is None or disposition.filename is None:
+        return None
+    return safe_filename(disposition.filename)

@@ -55,6 +55,7 @@ class Options(NamedTuple):
     urls: Sequence[str]
     output: str | None = None
     directory: str | None = None
+    use_suggested_name: bool = False
     exists: str = "overwrite"  # and the next three: as of `Client.download_file`
     resume: bool | str = "auto"
     checksum: str | None = None
@@ -102,7 +103,7 @@ class Target(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the progress line calls it."""
+        """What the progress line calls it; by the end it may have another."""
         if self.path is None or self.path == os.devnull:
             return self.path or "stdout"
         return escape(os.path.basename(self.path) or self.path)
@@ -138,10 +139,13 @@ class Batch:
         sink: Sink | None = self._stdout if target.path is None else None
         if target.path == os.devnull:
             sink = DiscardSink()
+        suggested = options.use_suggested_name and sink is None
         task = self._client.download_file(
             url=target.url,
-            file_path=None if sink is not None else target.path,
+            file_path=None if sink is not None or suggested else target.path,
             sink=sink,
+            directory=options.directory if suggested else None,
+            use_suggested_name=suggested,
             exists=options.exists,
             resume=options.resume,
             checksum=options.checksum,
@@ -316,6 +320,8 @@ def _targets(options: Options) -> list[Target]:
     if options.output is not None:
         return [Target(url, os.path.join(folder, options.output)) for url in options.urls]
     targets = [Target(url, os.path.join(folder, _file_name(url))) for url in options.urls]
+    if options.use_suggested_name:
+        return targets
     seen: dict[str | None, str] = {}
     for url, path in targets:
         if path in seen and path != os.devnull:
@@ -372,7 +378,7 @@ def _nothing_to_save(event: HeadersReceived) -> StatusError:
 
 def _saved(target: Target, result: DownloadResult) -> str:
     """Return the line for a download that has ended well, and what is odd about it."""
-    line = f"{escape(target.path or target.name)}  {size_text(result.data_length)}"
+    line = f"{escape(result.file_path or target.path or target.name)}  {size_text(result.data_length)}"
     if result.skipped:
         return f"{line}  (skipped: it was there already)"
     profile = result.profile
@@ -385,21 +391,23 @@ def _saved(target: Target, result: DownloadResult) -> str:
         line += f"  (saved as sent: {escape(result.content_encoding)})"
     if not result.length_known:
         line += "  (the server did not say how long it is)"
-    if _is_page_instead(target, result):
+    if _is_page_instead(result):
         line += "  (but the server says that it is a web page)"
     return line
 
 
-def _is_page_instead(target: Target, result: DownloadResult) -> bool:
+def _is_page_instead(result: DownloadResult) -> bool:
     """Whether HTML came where the name promises something else: the login page of a captive portal, as a rule."""
     media_type = result.header.get("content-type", "").partition(";")[0]
-    if target.path is None or media_type.strip(" \t").lower() != "text/html":
+    if result.file_path is None or media_type.strip(" \t").lower() != "text/html":
         return False
-    if target.path.lower().endswith(_NO_PAGES):
+    if result.file_path.lower().endswith(_NO_PAGES):
         return True
     import mimetypes
 
-    promised, coding = mimetypes.MimeTypes().guess_type(target.path)  # by Python's own table, on every system the same
+    promised, coding = mimetypes.MimeTypes().guess_type(
+        result.file_path
+    )  # by Python's own table, on every system the same
     return coding is not None or (promised is not None and not promised.startswith("text/"))
 
 

@@ -89,6 +89,8 @@ def _objection(given: Namespace) -> str | None:
         return "-o - and --json both want standard output"
     if given.output == "-" and given.resume is True:
         return "-c goes on with a file, and -o - makes none"
+    if given.output is not None and given.suggested_name:
+        return "-o and -J both name the file"
     if given.output == "" or given.directory == "":
         return "an empty file name was given"
     return None
@@ -101,6 +103,7 @@ def _options(given: Namespace) -> Options:
         urls=given.urls,
         output=given.output,
         directory=given.directory,
+        use_suggested_name=given.suggested_name,
         exists=given.exists,
         resume=given.resume,
         checksum=given.checksum,
@@ -135,6 +138,8 @@ def _add_file_options(parser: Parser) -> None:
     add = parser.add_argument
     add("-o", "--output", metavar="FILE", help="save there; - is standard output")
     add("-d", "--directory", metavar="DIR", help="save in this folder, which is made")
+    suggested_help = "save under the name that the server gives; never in place of another file"
+    add("-J", "--suggested-name", action="store_true", help=suggested_help)
     store, add = "store_const", parser.add_mutually_exclusive_group().add_argument
     exists_help = "replace a file that is there (the default)"
     add("--overwrite", dest="exists", action=store, const="overwrite", default="overwrite", help=exists_help)

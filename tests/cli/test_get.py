@@ -118,6 +118,16 @@ class TestFiles:
         assert rawdl("-q", "--checksum", f"SHA-256:{sha256(BODY).hexdigest().upper()}", *flags, url) == (0, b"", "")
         assert rawdl.files() == ["b" if named else "a"]
 
+    @pytest.mark.parametrize("flag", [None, "-J", "--suggested-name"])
+    def test_T43_the_servers_name_on_demand(self, rawdl: Command, origin: Origin, flag: str | None) -> None:
+        script = Script(body=b"x", header=(("Content-Disposition", 'attachment; filename="b\u009b.txt"'),))
+        urls = [origin.serve(path, script) for path in ("/a", "/x/a")][: 2 if flag else 1]
+        outcome = rawdl(*([flag] if flag else []), "-d", "new", *urls)
+        assert outcome.code == 0
+        names = sorted(path.name for path in (rawdl.folder / "new").iterdir())
+        assert names == (["b_.1.txt", "b_.txt"] if flag else ["a"])
+        assert sorted(line.split()[0] for line in outcome.stderr.splitlines()) == [f"new/{name}" for name in names]
+
     @pytest.mark.parametrize("flag", [None, "-R", "--remote-time"])
     def test_the_servers_date_on_demand(self, rawdl: Command, origin: Origin, flag: str | None) -> None:
         url = origin.serve("/a", Resource(b"x", last_modified="Wed, 21 Oct 2015 07:28:00 GMT"))
@@ -378,6 +388,7 @@ class TestUsage:
             (["--time", "5", "http://h/"], "--time"),
             (["-o", "a", "http://h/", "http://i/"], "2 URLs"),
             (["-o", "-", "--json", "http://h/"], "standard output"),
+            (["-o", "a", "-J", "http://h/"], "-o and -J both name the file"),
             (["-o", "", "http://h/"], "empty"),
             (["http://h/a", "http://i/a?b"], "http://h/a and http://i/a?b would both be saved as a"),
             (["-H", "nonsense", "http://h/"], "Name: value"),
