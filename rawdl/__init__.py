@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         TooLarge,
     )
     from rawdl.profile import Profile
+    from rawdl.proto.auth import BasicAuth, BearerAuth, DigestAuth
     from rawdl.proto.messages import Headers, Limits
     from rawdl.proto.pacing import LowSpeed
     from rawdl.proto.progress import ProgressUpdate
@@ -70,6 +71,7 @@ _WHERE = {
         "Timeout",
         "TooLarge",
     ),
+    "proto.auth": ("BasicAuth", "BearerAuth", "DigestAuth"),
     "proto.messages": ("Headers", "Limits"),
     "proto.pacing": ("LowSpeed",),
     "proto.progress": ("ProgressUpdate",),
@@ -87,10 +89,13 @@ _HOME = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = [
     "TLS",
     "Aborted",
+    "BasicAuth",
+    "BearerAuth",
     "ChecksumError",
     "Client",
     "ConnectError",
     "ConnectionLost",
+    "DigestAuth",
     "DiscardSink",
     "DownloadError",
     "DownloadResult",

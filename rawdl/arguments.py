@@ -15,6 +15,8 @@ from rawdl.sinks import Sink, TemporaryFile, as_sink
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from rawdl.passwords import Passwords
+    from rawdl.proto.auth import Credentials
     from rawdl.proto.checksums import Checksum
     from rawdl.tls import TLS
 
@@ -85,6 +87,28 @@ def checksums_of(given: str | None) -> tuple[Checksum, ...]:
     from rawdl.proto.checksums import Checksum
 
     return (Checksum.parse(given),)
+
+
+def credentials_of(given: Credentials | tuple[str, str] | None) -> Credentials | None:
+    """Return credentials; a pair is for Basic."""
+    if given is None:
+        return None
+    from rawdl.proto.auth import BasicAuth, BearerAuth, DigestAuth
+
+    if isinstance(given, BasicAuth | BearerAuth | DigestAuth):
+        return given
+    if isinstance(given, tuple) and len(given) == 2:
+        return BasicAuth(*given)
+    raise TypeError(f"auth is a user name and a password, or one of rawdl's, not {type(given).__name__}")
+
+
+def passwords_of(netrc: bool | str | os.PathLike[str]) -> Passwords | None:
+    """Read a netrc file: the user's own, if there is one, or that with a path."""
+    if netrc is False:
+        return None
+    from rawdl.passwords import Passwords
+
+    return Passwords.own() if netrc is True else Passwords(checked_path("netrc", netrc))
 
 
 def temporary_file(url: URL, directory: str | os.PathLike[str] | None) -> TemporaryFile:

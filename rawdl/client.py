@@ -15,8 +15,10 @@ from rawdl.arguments import (
     checked_instance,
     checked_path,
     checksums_of,
+    credentials_of,
     mirrors_of,
     open_name,
+    passwords_of,
     resolver_of,
     target_of,
     temporary_file,
@@ -46,6 +48,7 @@ from rawdl.task import DownloadTask, check_callback
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from rawdl.proto.auth import Authority, Credentials
     from rawdl.tls import TLS
 
 # The least that still lets a TLS record's worth of work be done per call, for those who count their kilobytes.
@@ -64,7 +67,8 @@ class Client:
     ``resolver`` is a callable (host, port, family) → addresses, run on a thread, or an object with
     ``resolve(host, port, family, callback) → cancel``.  ``selector``, ``clock`` (seconds, monotonic) and
     ``socket_factory`` replace the system's.  ``rate_limit``, in bytes per second, is for all tasks together.
-    ``buffer_size`` is in bytes, at least 4096; there is one buffer, however many tasks.
+    ``buffer_size`` is in bytes, at least 4096; there is one buffer, however many tasks.  ``netrc`` is a file with
+    passwords by host: a path, or True for the user's own.
     """
 
     def __init__(
@@ -76,6 +80,8 @@ class Client:
         limits: Limits | None = None,
         low_speed: LowSpeed | tuple[float, float] | None = None,
         rate_limit: float | None = None,
+        auth: Credentials | tuple[str, str] | None = None,
+        netrc: bool | str | os.PathLike[str] = False,
         tls: TLS | SSLContext | None = None,
         max_concurrent: int = 10,
         max_per_host: int = 6,
@@ -94,6 +100,8 @@ class Client:
             Retry() if retry is None else checked_instance("retry", retry, Retry),
             Redirects() if redirects is None else checked_instance("redirects", redirects, Redirects),
         )
+        self._auth = credentials_of(auth)
+        self._passwords = passwords_of(netrc)
         self._trust = Trust(tls_settings(tls))
         for name, function in (("clock", clock), ("socket_factory", socket_factory)):
             if function is not None:
@@ -143,6 +151,7 @@ class Client:
         limits: Limits | None = None,
         low_speed: LowSpeed | tuple[float, float] | None = None,
         rate_limit: float | None = None,
+        auth: Credentials | tuple[str, str] | None = None,
         fail_on_status: bool = False,
         use_suggested_name: bool = False,
         progress_interval: float = 0.05,
@@ -154,8 +163,9 @@ class Client:
         ``timeouts``, ``retry``, ``redirects`` and ``limits`` replace the client's.  ``header`` adds to the request; a
         value of None drops a default field.  ``success`` or ``fail``, then ``complete``, are called once.  Any status
         is a success, unless ``fail_on_status``.  ``progress_interval`` is the least time between two progress events,
-        in seconds.  ``rate_limit`` is in bytes per second; with ``low_speed`` (bytes per second, seconds) a transfer
-        that is slower for that long fails (`Timeout`).
+        in seconds.  ``auth`` is for the origin of the URL alone: a user name and a password, sent as Basic, or one of
+        `BasicAuth`, `DigestAuth` and `BearerAuth`.  ``rate_limit`` is in bytes per second; with ``low_speed`` (bytes
+        per second, seconds) a transfer that is slower for that long fails (`Timeout`).
 
         With ``use_suggested_name`` the file goes to ``directory`` (None: the current one) under the name that the
         server gives in Content-Disposition (RFC 6266), made safe, or else under the last segment of the URL.  It never
@@ -195,10 +205,12 @@ class Client:
             terms = self._chosen_terms(*own)
         if rate_limit is not None:
             TokenBucket(rate_limit, 0.0)  # which checks it
+        credentials = self._auth if auth is None else credentials_of(auth)
         path, target = target_of(file_path, sink, directory, suggested=use_suggested_name)
         try:
             parsed = URL.parse(url or "")
-            request = Request("GET", parsed, header)
+            authority = self._authority(parsed, credentials)
+            request = Request("GET", parsed, header if authority is None else authority.onto(header or {}, parsed))
             key = Key(parsed.origin, self._trust.context_for(parsed))
             part = None
             if header and any(name.lower() == "range" for name, _ in request.fields):
@@ -219,6 +231,7 @@ class Client:
             request,
             header,
             key,
+            authority,
             target,
             part,
             terms,
@@ -249,6 +262,17 @@ class Client:
         part = PartFile(path, self._destinations, url=url.redacted.partition("#")[0], **how)
         part.destination.claim()
         return part
+
+    def _authority(self, url: URL, given: Credentials | None) -> Authority | None:
+        """Return what proves who asks; None if there is nothing."""
+        if given is None and self._passwords is None and url.userinfo is None:
+            return None
+        from rawdl.proto.auth import Authority, userinfo_of
+
+        named, look_up = userinfo_of(url), None if self._passwords is None else self._passwords.look_up
+        if given is None and named is not None:
+            given = (look_up and not named.password and look_up(url, True, named.username)) or named
+        return Authority(given, url.origin, look_up, os.urandom(16).hex())
 
     def resume(self, data: Mapping[str, Any], **options: Any) -> DownloadTask:
         """Go on with a download whose `DownloadTask.resume_data` was kept.

@@ -87,7 +87,9 @@ class Download:
         self._job = job
         self._task = task
         terms = job.terms
-        self._course = Course(job.request, job.header, terms.redirects, terms.retry, job.resume, job.mirrors)
+        self._course = Course(
+            job.request, job.header, terms.redirects, terms.retry, job.resume, job.mirrors, job.authority
+        )
         self._store = Store(job, self._course)
         self._telling = Telling(shared.loop, task, job.progress_interval)
         limit = job.rate_limit
@@ -214,8 +216,9 @@ class Download:
             return self._take(answer, head)
         assert self._fetch is not None
         if isinstance(answer, Follow):
-            self._marks.redirect_start = self._marks.redirect_start or self._marks.queue_end
-            self._marks.redirect_end = loop.now
+            if not answer.here:
+                self._marks.redirect_start = self._marks.redirect_start or self._marks.queue_end
+                self._marks.redirect_end = loop.now
             # Read to its end, for the connection's sake, if that takes no longer than a new connection would.
             self._timer = loop.call_at(loop.now + (_DRAIN_SECONDS if answer.drain else 0), self._tear_off)
             if not answer.drain:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from rawdl.partfile import PartFile
+    from rawdl.proto.auth import Authority
     from rawdl.proto.checksums import Checksum
     from rawdl.proto.messages import Limits, Request
     from rawdl.proto.pacing import LowSpeed, TokenBucket
@@ -94,6 +95,7 @@ class Job(NamedTuple):
     request: Request
     header: Mapping[str, str | None] | None
     key: Key
+    authority: Authority | None
     sink: Sink
     part: PartFile | None
     terms: Terms

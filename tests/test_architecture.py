@@ -68,7 +68,8 @@ LAYERS: dict[str, set[str]] = {
     | {"telling", "results", "task", "proto."},
     "refusal": {"errors", "job", "task", "proto."},
     "aio": {"errors", "driver", "results", "task"},
-    "arguments": {"resolver", "sinks", "tls", "proto."},
+    "passwords": {"proto."},
+    "arguments": {"passwords", "resolver", "sinks", "tls", "proto."},
     "client": {
         "arguments",
         "errors",

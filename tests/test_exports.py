@@ -37,6 +37,9 @@ CLASSES = {
     "TLS": "tls",
     "TaskState": "task",
     "Timeouts": "proto.timeouts",
+    "BasicAuth": "proto.auth",
+    "BearerAuth": "proto.auth",
+    "DigestAuth": "proto.auth",
 }
 ERRORS = [
     "Aborted",

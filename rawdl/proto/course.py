@@ -33,6 +33,7 @@ from rawdl.proto.timeouts import Phase
 from rawdl.proto.url import URL
 
 if TYPE_CHECKING:
+    from rawdl.proto.auth import Authority
     from rawdl.proto.checksums import Checksum
 
 # The body of a redirect is read to its end, for the connection's sake, if that costs less than a new connection: some
@@ -53,9 +54,13 @@ class Take(NamedTuple):
 
 
 class Follow(NamedTuple):
-    """A redirect.  ``drain``: its body is small enough to be read, so that the connection can be used again."""
+    """A redirect, or with ``here`` the wish to be asked again with a proof of who asks.
+
+    ``drain``: its body is small enough to be read, so that the connection can be used again.
+    """
 
     drain: bool
+    here: bool = False
 
 
 Answer = Take | Follow | Complete
@@ -70,6 +75,7 @@ class Course:
 
     __slots__ = (
         "_attempts",
+        "_authority",
         "_chain",
         "_description",
         "_head",
@@ -99,10 +105,12 @@ class Course:
         retry: Retry,
         resume: bool | str,
         mirrors: Iterable[URL] = (),
+        authority: Authority | None = None,
     ) -> None:
         self._request = request
         self.mirrors = list(mirrors)  # that have not been tried
         self._header = header
+        self._authority = authority  # None: there are no credentials at all
         self._redirects = redirects
         self._retry = retry
         self._resume = resume
@@ -162,10 +170,9 @@ class Course:
         ``overlap`` is how many bytes at the end of what is there can be compared with what comes.
         """
         self.asked = self._retry_after = None
-        if self._chain is None and not self.base:
-            return self._request
         if not self.base:
-            return Request("GET", self.url, self._fields())
+            counts = self._authority is not None and self._authority.counts
+            return self._request if self._chain is None and not counts else self._request_to(self.url, self._fields())
         assert self.validator is not None
         self.asked = Asked(self.base, None, self.total, self.validator, overlap)
         return self.request_for(self.asked)
@@ -177,7 +184,10 @@ class Course:
             header = crossing(header)
         # The caller's conditions are about the whole; with a range goes If-Range, and nothing else.
         header = {name: value for name, value in header.items() if not name.lower().startswith("if-")}
-        return Request("GET", url, header | asked.fields())
+        return self._request_to(url, {**header, **asked.fields()})
+
+    def _request_to(self, url: URL, header: dict[str, str | None]) -> Request:
+        return Request("GET", url, header if self._authority is None else self._authority.onto(header, url))
 
     def _fields(self) -> dict[str, str | None]:
         return dict((self._header or {}) if self._chain is None else self._chain.header)
@@ -194,6 +204,9 @@ class Course:
         status = head.status_code
         if 300 <= status < 400 and self._follows(status):
             return self._followed(head)
+        if status == 401 and self._authority is not None and self._authority.challenged(head.header, self.url):
+            self.following = True
+            return Follow(_is_worth_draining(head), here=True)
         if status >= 400 and self._tries().retries_status(status):
             self._retry_after = parse_retry_after(head.header.get("retry-after", ""), wall_clock=wall_clock())
             raise status_error(status, self.url.redacted)
@@ -218,10 +231,12 @@ class Course:
             from rawdl.proto.mirrors import described_by
 
             self._description = self._description or described_by(head.header, self.url)
+        before = self.url.origin
         self._chain.advance(head.status_code, head.header)
+        if self._authority is not None and self.url.origin != before:
+            self._authority.leave()
         self.following = True
-        length = head.framing.length
-        return Follow(drain=length is not None and length <= _WORTH_DRAINING)
+        return Follow(_is_worth_draining(head))
 
     def _continued(self, asked: Asked, head: HeadReceived) -> Answer:
         verdict = judge(asked, head)
@@ -291,7 +306,7 @@ class Course:
         if url.origin != self.url.origin:
             header = crossing(header)
         self._attempts = Attempts(self._retry, (*self.history, error))
-        self._header, self._request, self._chain = header, Request("GET", url, header), None
+        self._header, self._request, self._chain = header, self._request_to(url, header), None
         return True
 
     def inquiry(self, error: DownloadError) -> tuple[URL, dict[str, str | None]] | None:
@@ -311,7 +326,8 @@ class Course:
         if url is None or (self._request.url.scheme, url.scheme) == ("https", "http"):
             return None
         header = self._fields() if url.origin == self.url.origin else crossing(self._fields())
-        return url, {n: v for n, v in header.items() if n.lower() != "range" and not n.lower().startswith("if-")}
+        header = {n: v for n, v in header.items() if n.lower() != "range" and not n.lower().startswith("if-")}
+        return url, header if self._authority is None else self._authority.onto(header, url)
 
     def learn_description(self, document: bytes) -> Checksum | None:
         """Take the mirrors from a Metalink, and return the hash that their bytes must have; None if it is of no use."""
@@ -333,6 +349,11 @@ class Course:
         if self._attempts is None:
             self._attempts = Attempts(self._retry)
         return self._attempts
+
+
+def _is_worth_draining(head: HeadReceived) -> bool:
+    length = head.framing.length
+    return length is not None and length <= _WORTH_DRAINING
 
 
 def _is_of_the_server(error: DownloadError) -> bool:
