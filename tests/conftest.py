@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.apache import Apache
 from tests.nginx import Nginx
 from tests.origin import Origin
 from tests.sim import replay_command
@@ -62,6 +63,15 @@ def nginx(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
     with Nginx(program, tmp_path_factory.mktemp("nginx"), ca) as nginx:
         yield nginx
+
+
+@pytest.fixture(scope="session")
+def apache() -> Iterator[Apache]:
+    program = Apache.find()
+    if program is None:
+        pytest.skip("apache2 is not installed (Debian: apt-get install apache2-bin)")
+    with Apache(program) as apache:
+        yield apache
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ class Nginx:
         return shutil.which("nginx", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin:/usr/local/sbin")
 
     def __enter__(self) -> Self:
-        http, https = _free_port(), _free_port()
+        http, https = free_port(), free_port()
         self.http, self.https = f"http://127.0.0.1:{http}", f"https://127.0.0.1:{https}"
         config = self._folder / "nginx.conf"
         config.write_text(self._config(http, https))
@@ -106,7 +106,7 @@ class Nginx:
         raise RuntimeError("nginx does not run: " + (self._folder / "error.log").read_text())
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,148 @@
+"""A real Apache on free loopback ports: passwords, codings, and a forward proxy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from socket import socket
+from typing import Self
+
+from tests.nginx import START_LIMIT, free_port
+
+USER, PASSWORD, REALM = "user", "secret: word", "a realm"
+_MODULES = "mpm_event authn_core authn_file authz_core authz_user auth_basic auth_digest alias filter deflate"
+_MODULES += " proxy proxy_http proxy_connect"
+_OPTIONAL = "unixd brotli"  # unixd is built in, in some
+CONFIG = """
+ServerRoot {folder}
+ServerName 127.0.0.1
+PidFile {folder}/pid
+ErrorLog {folder}/error.log
+DefaultRuntimeDir {folder}
+{modules}
+{user}
+LogFormat "%h %>s \\"%r\\" \\"%{{Authorization}}i\\" \\"%{{Proxy-Authorization}}i\\"" plain
+ThreadsPerChild 25
+StartServers 1
+Listen 127.0.0.1:{http}
+Listen 127.0.0.1:{proxy}
+Listen 127.0.0.1:{locked}
+DocumentRoot {root}
+CustomLog {folder}/access.log plain
+<Directory {root}>
+    Require all granted
+</Directory>
+Alias /digest {root}
+<Location /digest>
+    AuthType Digest
+    AuthName "{realm}"
+    AuthDigestProvider file
+    AuthUserFile {folder}/digests
+    Require valid-user
+</Location>
+Alias /basic {root}
+<Location /basic>
+    AuthType Basic
+    AuthName "{realm}"
+    AuthBasicProvider file
+    AuthUserFile {folder}/passwords
+    Require valid-user
+</Location>
+Alias /gzip {root}
+<Location /gzip>
+    SetOutputFilter DEFLATE
+</Location>
+<VirtualHost 127.0.0.1:{proxy}>
+    CustomLog {folder}/proxy.log plain
+    ProxyRequests On
+    AllowCONNECT 1-65535
+</VirtualHost>
+<VirtualHost 127.0.0.1:{locked}>
+    CustomLog {folder}/locked.log plain
+    ProxyRequests On
+    AllowCONNECT 1-65535
+    <Proxy *>
+        AuthType Basic
+        AuthName "{realm}"
+        AuthBasicProvider file
+        AuthUserFile {folder}/passwords
+        Require valid-user
+    </Proxy>
+</VirtualHost>
+"""
+
+
+class Apache:
+    """Serve `root` while the context lasts.
+
+    Every file of it is at /NAME, at /digest/NAME and /basic/NAME for `USER`, and at /gzip/NAME with that coding.
+    ``proxy`` is the URL of a forward proxy, and ``locked`` that of one for `USER`.
+    """
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+
+    @staticmethod
+    def find() -> str | None:
+        """Return the path of the program, None if there is none with all that is needed."""
+        program = shutil.which("apache2", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin:/usr/local/sbin")
+        return program if program and all(_module(name).exists() for name in _MODULES.split()) else None
+
+    def __enter__(self) -> Self:
+        # Its workers have few rights, and the folders of pytest let nobody in.
+        self._folder = Path(tempfile.mkdtemp(prefix="apache-"))
+        self._folder.chmod(0o755)
+        self.root = self._folder / "root"
+        self.root.mkdir()
+        ports = [free_port() for _ in range(3)]
+        self.http, self.proxy, self.locked = (f"http://127.0.0.1:{port}" for port in ports)
+        self._write(*ports)
+        command = [self._program, "-D", "FOREGROUND", "-f", str(self._folder / "conf")]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            self._wait_until_it_listens(ports[0])
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+        shutil.rmtree(self._folder)
+
+    def log(self, name: str = "access") -> str:
+        """Return a log so far: `access`, `proxy` or `locked`."""
+        return (self._folder / f"{name}.log").read_text()
+
+    def _write(self, http: int, proxy: int, locked: int) -> None:
+        modules = [name for name in f"{_MODULES} {_OPTIONAL}".split() if _module(name).exists()]
+        lines = "\n".join(f"LoadModule {name}_module {_module(name)}" for name in modules)
+        user = "User nobody" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""
+        names = {"folder": self._folder, "root": self.root, "realm": REALM, "modules": lines, "user": user}
+        text = CONFIG.format(http=http, proxy=proxy, locked=locked, **names)
+        (self._folder / "conf").write_text(text)
+        hashed = hashlib.md5(f"{USER}:{REALM}:{PASSWORD}".encode()).hexdigest()
+        (self._folder / "digests").write_text(f"{USER}:{REALM}:{hashed}\n")
+        sha = subprocess.run(["openssl", "passwd", "-apr1", PASSWORD], capture_output=True, text=True, check=True)
+        (self._folder / "passwords").write_text(f"{USER}:{sha.stdout.strip()}\n")
+
+    def _wait_until_it_listens(self, port: int) -> None:
+        deadline = time.monotonic() + START_LIMIT
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with closing(socket()) as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.02)
+        error = self._folder / "error.log"
+        raise RuntimeError("apache2 does not run: " + (error.read_text() if error.exists() else ""))
+
+
+def _module(name: str) -> Path:
+    return Path(f"/usr/lib/apache2/modules/mod_{name}.so")
