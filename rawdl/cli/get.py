@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
     from types import FrameType
 
+    from rawdl.proto.auth import Credentials
     from rawdl.proto.progress import ProgressUpdate
     from rawdl.results import HeadersReceived
     from rawdl.task import DownloadTask
@@ -61,6 +62,8 @@ class Options(NamedTuple):
     checksum: str | None = None
     remote_time: bool = False
     header: Mapping[str, str | None] | None = None
+    auth: Credentials | None = None
+    netrc: bool = False
     ca_file: str | None = None
     verify: bool = True
     timeout: float | None = None
@@ -91,7 +94,13 @@ def run(options: Options) -> int:
         _warn_unverified(display, options.quiet)
     retry = Retry(attempts=options.retries + 1)
     redirects = Redirects(limit=options.max_redirects, allow_downgrade=options.allow_downgrade)
-    with Client(tls=tls, retry=retry, redirects=redirects) as client:
+    try:
+        client = Client(tls=tls, retry=retry, redirects=redirects, auth=options.auth, netrc=options.netrc)
+    except (OSError, ValueError) as exc:
+        if not options.netrc:
+            raise
+        raise UsageError(f"-n: {exc}") from exc
+    with client:
         return Batch(client, options, display, stdout).run(targets)
 
 

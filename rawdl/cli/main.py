@@ -14,6 +14,7 @@ from rawdl.version import __version__
 
 if TYPE_CHECKING:
     from rawdl.cli.get import Options
+    from rawdl.proto.auth import Credentials
 
 _STORAGE: Final = 23  # `report` says what it means
 _INTERRUPTED: Final = 130
@@ -73,7 +74,7 @@ def _get(arguments: list[str]) -> int:
 
     try:
         return get.run(_options(given))
-    except UsageError as exc:
+    except (UsageError, ArgumentTypeError) as exc:
         parser.error(str(exc))
 
 
@@ -89,6 +90,8 @@ def _objection(given: Namespace) -> str | None:
         return "-o - and --json both want standard output"
     if given.output == "-" and given.resume is True:
         return "-c goes on with a file, and -o - makes none"
+    if given.digest and given.user is None:
+        return "--digest needs a user: -u USER"
     if given.output is not None and given.suggested_name:
         return "-o and -J both name the file"
     if given.output == "" or given.directory == "":
@@ -109,6 +112,8 @@ def _options(given: Namespace) -> Options:
         checksum=given.checksum,
         remote_time=given.remote_time,
         header=_joined(given.header),
+        auth=_credentials(given.user, digest=given.digest),
+        netrc=given.netrc,
         ca_file=given.cacert,
         verify=not given.insecure,
         timeout=given.timeout,
@@ -138,7 +143,7 @@ def _add_file_options(parser: Parser) -> None:
     add = parser.add_argument
     add("-o", "--output", metavar="FILE", help="save there; - is standard output")
     add("-d", "--directory", metavar="DIR", help="save in this folder, which is made")
-    suggested_help = "save under the name that the server gives; never in place of another file"
+    suggested_help = "save under the server's name for it; no file is replaced"
     add("-J", "--suggested-name", action="store_true", help=suggested_help)
     store, add = "store_const", parser.add_mutually_exclusive_group().add_argument
     exists_help = "replace a file that is there (the default)"
@@ -158,6 +163,9 @@ def _add_network_options(parser: Parser) -> None:
     add = parser.add_argument
     field_help = "add, or replace, a header field; 'K:' drops it"
     add("-H", "--header", metavar="'K: V'", action="append", default=[], type=_field, help=field_help)
+    add("-u", "--user", metavar="USER", help="log in, as USER:PASSWORD, or the password is asked for")
+    add("--digest", action="store_true", help="prove the password by a digest instead of sending it")
+    add("-n", "--netrc", action="store_true", help="look for passwords in ~/.netrc")
     add("--cacert", metavar="FILE", help="trust the certificates in this PEM file, and no other")
     add("-k", "--insecure", action="store_true", help="do not verify certificates")
     add("--timeout", metavar="S", type=_seconds, help="give up after so many seconds in total")
@@ -216,6 +224,32 @@ def _joined(fields: Sequence[tuple[str, str | None]]) -> dict[str, str | None]:
         separator = "; " if name.lower() == "cookie" else ", "
         header[name] = value if before is None or value is None else f"{before}{separator}{value}"
     return header
+
+
+def _credentials(user: str | None, *, digest: bool) -> Credentials | None:
+    if user is None:
+        return None
+    from rawdl.proto.auth import BasicAuth, DigestAuth
+
+    name, colon, password = user.partition(":")
+    if not colon:
+        password = _asked(name)
+    try:
+        return DigestAuth(name, password) if digest else BasicAuth(name, password)
+    except ValueError as exc:
+        raise ArgumentTypeError(f"-u: {exc}") from exc
+
+
+def _asked(name: str) -> str:
+    """Ask the terminal for a password, which then is in no list of processes."""
+    if not sys.stdin or not sys.stdin.isatty():
+        raise ArgumentTypeError("-u: there is no password, and no terminal to ask for it")
+    from getpass import getpass
+
+    try:
+        return getpass(f"Password of {name}: ")
+    except EOFError:
+        raise ArgumentTypeError("-u: no password was given") from None
 
 
 def _field(text: str) -> tuple[str, str | None]:

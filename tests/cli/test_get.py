@@ -170,6 +170,53 @@ class TestFiles:
         assert request.field("Accept") is None
 
 
+class TestCredentials:
+    @pytest.mark.parametrize("arguments", [["-u", "user:pass:word"], ["--user", "user:pass:word"]])
+    def test_a_user_and_a_password(self, rawdl: Command, origin: Origin, arguments: list[str]) -> None:
+        assert rawdl("-q", *arguments, origin.serve("/a", Script(body=b"x"))).code == 0
+        assert origin.wait_request().field("Authorization") == "Basic dXNlcjpwYXNzOndvcmQ="
+
+    def test_a_password_is_asked_for_and_not_shown(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", Script(body=b"x"))
+        master, slave = os.openpty()
+        with rawdl.start("-u", "user", url, stdin=slave, stderr=slave, start_new_session=True) as process:
+            os.close(slave)
+            written = b""
+            while b"Password of user: " not in written:
+                written += os.read(master, 1000)
+            os.write(master, b"secret\n")
+            assert process.wait(GUARD) == 0
+            written += os.read(master, 10_000)
+            os.close(master)
+        assert b"secret" not in written
+        assert origin.wait_request().field("Authorization") == "Basic dXNlcjpzZWNyZXQ="
+
+    def test_a_password_without_anybody_to_ask(self, rawdl: Command) -> None:
+        outcome = rawdl("-u", "user", "http://h/a")
+        assert (outcome.code, "no terminal" in outcome.complaint) == (2, True)
+
+    def test_a_digest(self, rawdl: Command, origin: Origin) -> None:
+        field = ("WWW-Authenticate", 'Digest realm="r", nonce="n"')
+        url = origin.serve("/a", Script(status=401, reason="Who", header=(field,)))
+        assert rawdl("-q", "-u", "user:secret", "--digest", url).code == 22
+        assert origin.wait_request().field("Authorization") is None
+        assert 'username="user"' in (origin.wait_request(2).field("Authorization") or "")
+
+    def test_a_netrc(self, rawdl: Command, origin: Origin) -> None:
+        rawdl.environment |= {"HOME": str(rawdl.folder)}
+        rawdl.environment.pop("NETRC", None)
+        netrc = rawdl.folder / ".netrc"
+        url = origin.serve("/a", Script(body=b"x"))
+        assert rawdl("-q", "-n", url).code == 0
+        netrc.write_text("machine 127.0.0.1 login user password secret")
+        assert rawdl("-q", "-n", url).code == 0
+        assert [request.field("Authorization") for request in origin.requests] == [None, "Basic dXNlcjpzZWNyZXQ="]
+        netrc.write_text("machine a login b secret c")
+        outcome = rawdl("-n", url)
+        assert (outcome.code, "secret" in outcome.complaint) == (2, False)
+        assert outcome.complaint.startswith(f"rawdl: -n: {netrc}, line 1: this is no netrc entry")
+
+
 class TestRedirects:
     def test_are_followed_and_reported_in_json(self, rawdl: Command, origin: Origin) -> None:
         with Origin() as other:
@@ -389,6 +436,8 @@ class TestUsage:
             (["-o", "a", "http://h/", "http://i/"], "2 URLs"),
             (["-o", "-", "--json", "http://h/"], "standard output"),
             (["-o", "a", "-J", "http://h/"], "-o and -J both name the file"),
+            (["--digest", "http://h/"], "--digest needs a user"),
+            (["-u", "a\nb:secret", "http://h/"], "control characters"),
             (["-o", "", "http://h/"], "empty"),
             (["http://h/a", "http://i/a?b"], "http://h/a and http://i/a?b would both be saved as a"),
             (["-H", "nonsense", "http://h/"], "Name: value"),
