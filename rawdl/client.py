@@ -46,9 +46,11 @@ from rawdl.sinks import MemorySink
 from rawdl.task import DownloadTask, check_callback
 
 if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
     from ssl import SSLContext
 
     from rawdl.proto.auth import Authority, Credentials
+    from rawdl.proto.course import CookieStore
     from rawdl.tls import TLS
 
 # The least that still lets a TLS record's worth of work be done per call, for those who count their kilobytes.
@@ -68,7 +70,8 @@ class Client:
     ``resolve(host, port, family, callback) → cancel``.  ``selector``, ``clock`` (seconds, monotonic) and
     ``socket_factory`` replace the system's.  ``rate_limit``, in bytes per second, is for all tasks together.
     ``buffer_size`` is in bytes, at least 4096; there is one buffer, however many tasks.  ``netrc`` is a file with
-    passwords by host: a path, or True for the user's own.
+    passwords by host: a path, or True for the user's own.  ``cookies`` is a jar (`http.cookiejar`) to be used and
+    filled; without one, what a redirect sets is sent on its way only.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Client:
         rate_limit: float | None = None,
         auth: Credentials | tuple[str, str] | None = None,
         netrc: bool | str | os.PathLike[str] = False,
+        cookies: CookieJar | None = None,
         tls: TLS | SSLContext | None = None,
         max_concurrent: int = 10,
         max_per_host: int = 6,
@@ -102,6 +106,7 @@ class Client:
         )
         self._auth = credentials_of(auth)
         self._passwords = passwords_of(netrc)
+        jar = Jar(cookies)
         self._trust = Trust(tls_settings(tls))
         for name, function in (("clock", clock), ("socket_factory", socket_factory)):
             if function is not None:
@@ -119,6 +124,7 @@ class Client:
             context_for=self._trust.context_for,
             look_up=self._look_up,
             bucket=None if rate_limit is None else TokenBucket(rate_limit, loop.now),
+            cookies=jar,
         )
         self._destinations = Destinations()
         self._closed = False
@@ -210,7 +216,7 @@ class Client:
         try:
             parsed = URL.parse(url or "")
             authority = self._authority(parsed, credentials)
-            request = Request("GET", parsed, header if authority is None else authority.onto(header or {}, parsed))
+            request = Request("GET", parsed, header)
             key = Key(parsed.origin, self._trust.context_for(parsed))
             part = None
             if header and any(name.lower() == "range" for name, _ in request.fields):
@@ -460,6 +466,23 @@ class Client:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._shared.live)} tasks"
         return f"<Client {state}, {self._shared.pool!r}>"
+
+
+class Jar:
+    """Where tasks have their cookies from: the caller's jar, or one of their own once a redirect sets some."""
+
+    def __init__(self, jar: CookieJar | None) -> None:
+        self.kept: CookieStore | None = None
+        if jar is not None:
+            from rawdl.cookies import Cookies
+
+            self.kept = Cookies(jar)
+
+    def new(self) -> CookieStore:
+        """Make a store for one task."""
+        from rawdl.cookies import Cookies
+
+        return Cookies()
 
 
 class Trust:

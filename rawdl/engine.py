@@ -88,7 +88,14 @@ class Download:
         self._task = task
         terms = job.terms
         self._course = Course(
-            job.request, job.header, terms.redirects, terms.retry, job.resume, job.mirrors, job.authority
+            job.request,
+            job.header,
+            terms.redirects,
+            terms.retry,
+            job.resume,
+            job.mirrors,
+            job.authority,
+            shared.cookies,
         )
         self._store = Store(job, self._course)
         self._telling = Telling(shared.loop, task, job.progress_interval)

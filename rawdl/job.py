@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rawdl.partfile import PartFile
     from rawdl.proto.auth import Authority
     from rawdl.proto.checksums import Checksum
+    from rawdl.proto.course import CookieSource
     from rawdl.proto.messages import Limits, Request
     from rawdl.proto.pacing import LowSpeed, TokenBucket
     from rawdl.proto.redirects import Redirects
@@ -66,7 +67,19 @@ class Shared:
     ``look_up`` fetches a document of so many bytes at most, tells it, or else None, and returns what calls that off.
     """
 
-    __slots__ = ("bucket", "context_for", "dialer", "live", "look_up", "loop", "paused", "pipe", "pool", "writer")
+    __slots__ = (
+        "bucket",
+        "context_for",
+        "cookies",
+        "dialer",
+        "live",
+        "look_up",
+        "loop",
+        "paused",
+        "pipe",
+        "pool",
+        "writer",
+    )
 
     def __init__(
         self,
@@ -76,7 +89,9 @@ class Shared:
         context_for: Callable[[URL], SSLContext | None],
         look_up: LookUp,
         bucket: TokenBucket | None,
+        cookies: CookieSource,
     ) -> None:
+        self.cookies = cookies
         self.look_up = look_up
         self.bucket = bucket
         self.loop = loop

@@ -69,9 +69,11 @@ LAYERS: dict[str, set[str]] = {
     "refusal": {"errors", "job", "task", "proto."},
     "aio": {"errors", "driver", "results", "task"},
     "passwords": {"proto."},
+    "cookies": {"proto."},
     "arguments": {"passwords", "resolver", "sinks", "tls", "proto."},
     "client": {
         "arguments",
+        "cookies",
         "errors",
         "loop",
         "resolver",
@@ -86,7 +88,20 @@ LAYERS: dict[str, set[str]] = {
     | {"driver"}
     | {"task", "job", "engine", "refusal", "aio", "proto."},
     "__init__": {"version", "errors", "results", "profile", "sinks", "task", "tls", "client", "proto."},
-    "cli.": {"__init__", "version", "errors", "results", "profile", "sinks", "task", "tls", "client", "proto.", "cli."},
+    "cli.": {
+        "__init__",
+        "version",
+        "cookies",
+        "errors",
+        "results",
+        "profile",
+        "sinks",
+        "task",
+        "tls",
+        "client",
+        "proto.",
+        "cli.",
+    },
     "__main__": {"cli."},
 }
 # Upward imports inside a function: what they load is rarely needed, and is above.  Each with its reason.

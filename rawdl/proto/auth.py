@@ -133,11 +133,6 @@ class Authority:
         field = self.field(url)
         return fields if field is None else {**fields, "Authorization": field}
 
-    @property
-    def counts(self) -> bool:
-        """Whether no two requests have the same Authorization."""
-        return self._digest is not None
-
     def field(self, url: URL) -> str | None:
         """Return the value of Authorization for a request of ``url``, or None."""
         credentials = self._credentials(url)

@@ -11,7 +11,7 @@ came of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from rawdl.errors import (
     Aborted,
@@ -66,6 +66,27 @@ class Follow(NamedTuple):
 Answer = Take | Follow | Complete
 
 
+class CookieStore(Protocol):
+    """Cookies, for one task or for many."""
+
+    def receive(self, header: Headers, url: URL) -> None:
+        """Take what a response from ``url`` sets."""
+
+    def field(self, url: URL, given: str | None) -> str | None:
+        """Return the value of Cookie for a request of ``url``, with what the caller has ``given``."""
+
+
+class CookieSource(Protocol):
+    """Where a task has its cookies from."""
+
+    @property
+    def kept(self) -> CookieStore | None:
+        """The caller's own; None: he keeps none."""
+
+    def new(self) -> CookieStore:
+        """Make a store for the redirects of one task."""
+
+
 class Course:
     """Plan the requests of one download, of which ``request`` is the first.
 
@@ -77,6 +98,8 @@ class Course:
         "_attempts",
         "_authority",
         "_chain",
+        "_cookie_source",
+        "_cookies",
         "_description",
         "_head",
         "_header",
@@ -104,13 +127,16 @@ class Course:
         redirects: Redirects,
         retry: Retry,
         resume: bool | str,
-        mirrors: Iterable[URL] = (),
-        authority: Authority | None = None,
+        mirrors: Iterable[URL],
+        authority: Authority | None,
+        cookies: CookieSource,
     ) -> None:
         self._request = request
         self.mirrors = list(mirrors)  # that have not been tried
         self._header = header
         self._authority = authority  # None: there are no credentials at all
+        self._cookie_source = cookies
+        self._cookies = cookies.kept  # or those of the redirects, once one has set some
         self._redirects = redirects
         self._retry = retry
         self._resume = resume
@@ -171,8 +197,9 @@ class Course:
         """
         self.asked = self._retry_after = None
         if not self.base:
-            counts = self._authority is not None and self._authority.counts
-            return self._request if self._chain is None and not counts else self._request_to(self.url, self._fields())
+            if self._chain is None and self._authority is None and self._cookies is None:
+                return self._request
+            return self._request_to(self.url, self._fields())
         assert self.validator is not None
         self.asked = Asked(self.base, None, self.total, self.validator, overlap)
         return self.request_for(self.asked)
@@ -187,7 +214,18 @@ class Course:
         return self._request_to(url, {**header, **asked.fields()})
 
     def _request_to(self, url: URL, header: dict[str, str | None]) -> Request:
-        return Request("GET", url, header if self._authority is None else self._authority.onto(header, url))
+        if self._authority is not None:
+            header = self._authority.onto(header, url)
+        if self._cookies is not None:
+            header = self._with_cookies(self._cookies, header, url)
+        return Request("GET", url, header)
+
+    def _with_cookies(self, cookies: CookieStore, header: dict[str, str | None], url: URL) -> dict[str, str | None]:
+        name = next((name for name in header if name.lower() == "cookie"), "Cookie")
+        if name in header and header[name] is None:
+            return header  # the caller wants none
+        field = cookies.field(url, header.get(name))
+        return header if field is None else {**header, name: field}
 
     def _fields(self) -> dict[str, str | None]:
         return dict((self._header or {}) if self._chain is None else self._chain.header)
@@ -202,6 +240,8 @@ class Course:
         ``wall_clock`` returns POSIX seconds.
         """
         status = head.status_code
+        if self._cookies is not None:
+            self._cookies.receive(head.header, self.url)
         if 300 <= status < 400 and self._follows(status):
             return self._followed(head)
         if status == 401 and self._authority is not None and self._authority.challenged(head.header, self.url):
@@ -231,6 +271,9 @@ class Course:
             from rawdl.proto.mirrors import described_by
 
             self._description = self._description or described_by(head.header, self.url)
+        if self._cookies is None and "set-cookie" in head.header:
+            self._cookies = self._cookie_source.new()
+            self._cookies.receive(head.header, self.url)
         before = self.url.origin
         self._chain.advance(head.status_code, head.header)
         if self._authority is not None and self.url.origin != before:
@@ -306,7 +349,7 @@ class Course:
         if url.origin != self.url.origin:
             header = crossing(header)
         self._attempts = Attempts(self._retry, (*self.history, error))
-        self._header, self._request, self._chain = header, self._request_to(url, header), None
+        self._header, self._request, self._chain = header, Request("GET", url, header), None
         return True
 
     def inquiry(self, error: DownloadError) -> tuple[URL, dict[str, str | None]] | None:

@@ -1,0 +1,103 @@
+"""Cookies, by `http.cookiejar`: those of one chain of redirects, or those of a jar that the caller keeps.
+
+A jar that was given is used and filled as it is, by its own policy.  The one that is made for a chain is forgotten with
+the task, and stricter: no cookie for a whole top-level domain (``strict_domain``), none that spreads to the hosts below
+one that has set it for itself, and none with a control character.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from email.message import Message
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy, LoadError, MozillaCookieJar
+from typing import Final
+from urllib.request import Request
+
+from rawdl.proto.messages import Headers
+from rawdl.proto.url import URL
+
+# As browsers have it (RFC 6265 6.1 asks for no less), and what servers take of one line (Apache's 8190).
+_MOST_FOR_A_HOST: Final = 50
+_LONGEST_LINE: Final = 8190  # bytes
+_ADDRESS: Final = re.compile(r"\.[0-9]+(?::[0-9]+)?$|\]")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Cookies:
+    """Read Set-Cookie and write Cookie for one client, or for one task if there is no ``jar``."""
+
+    __slots__ = ("_is_ours", "_jar")
+
+    def __init__(self, jar: CookieJar | None = None) -> None:
+        if jar is not None and not isinstance(jar, CookieJar):
+            raise TypeError(f"cookies is a CookieJar, not {type(jar).__name__}")
+        self._is_ours = jar is None
+        self._jar = CookieJar(_Policy()) if jar is None else jar
+
+    def receive(self, header: Headers, url: URL) -> None:
+        """Take the cookies that a response from ``url`` sets."""
+        lines = header.get_all("set-cookie")
+        if self._is_ours:
+            held = sum(url.host.endswith(cookie.domain.lstrip(".")) for cookie in self._jar)
+            lines = lines[: max(0, _MOST_FOR_A_HOST - held)]
+        if lines:
+            self._jar.extract_cookies(_Response(lines), _request(url))  # type: ignore[arg-type]
+
+    def field(self, url: URL, given: str | None) -> str | None:
+        """Return the value of Cookie for a request of ``url``: what the caller has ``given``, and then ours."""
+        request = _request(url)
+        self._jar.add_cookie_header(request)
+        ours = request.get_header("Cookie")
+        if ours is None or _CONTROL.search(ours):
+            return given
+        both = ours if given is None else f"{given}; {ours}"
+        if len(both) <= _LONGEST_LINE:
+            return both
+        return both[: both.rfind("; ", 0, _LONGEST_LINE)] if "; " in both[:_LONGEST_LINE] else given
+
+
+def read_cookies(path: str) -> CookieJar:
+    """Read a file of Netscape's format, as browsers and curl write it; OSError, or ValueError for what is none."""
+    jar = MozillaCookieJar(policy=_Policy())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a malformed line brings one with a traceback, and then the error
+            jar.load(path, ignore_discard=True, ignore_expires=True)
+    except (LoadError, UnicodeDecodeError):  # whose message may have a secret in it
+        raise ValueError(f"{path} is no file of cookies in Netscape's format") from None
+    for cookie in jar:
+        if cookie.expires == 0:  # which is how others write that it ends with the session
+            cookie.expires, cookie.discard = None, True
+    jar.clear_expired_cookies()
+    return jar
+
+
+class _Policy(DefaultCookiePolicy):
+    """Take no cookie that could not be sent, and none for several hosts from an address (RFC 6265 5.1.3)."""
+
+    def __init__(self) -> None:
+        super().__init__(strict_domain=True, strict_ns_domain=DefaultCookiePolicy.DomainStrictNonDomain)
+
+    def set_ok(self, cookie: Cookie, request: Request) -> bool:
+        if _CONTROL.search(f"{cookie.name}{cookie.value}") or (
+            cookie.domain_specified and _ADDRESS.search(request.host)
+        ):
+            return False
+        return super().set_ok(cookie, request)
+
+
+class _Response:
+    """What a jar looks at of a response."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._message = Message()
+        for line in lines:
+            self._message["Set-Cookie"] = line
+
+    def info(self) -> Message:
+        return self._message
+
+
+def _request(url: URL) -> Request:
+    return Request(str(URL(url.scheme, url.host, url.port, None, url.path, url.query, None)))
