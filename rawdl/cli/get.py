@@ -33,6 +33,7 @@ from rawdl.results import DownloadResult
 from rawdl.sinks import DiscardSink, Sink, write_all
 
 if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
     from ssl import SSLContext
     from types import FrameType
 
@@ -64,6 +65,7 @@ class Options(NamedTuple):
     header: Mapping[str, str | None] | None = None
     auth: Credentials | None = None
     netrc: bool = False
+    cookies: str | None = None
     ca_file: str | None = None
     verify: bool = True
     timeout: float | None = None
@@ -94,8 +96,11 @@ def run(options: Options) -> int:
         _warn_unverified(display, options.quiet)
     retry = Retry(attempts=options.retries + 1)
     redirects = Redirects(limit=options.max_redirects, allow_downgrade=options.allow_downgrade)
+    cookies = _cookies(options.cookies)
     try:
-        client = Client(tls=tls, retry=retry, redirects=redirects, auth=options.auth, netrc=options.netrc)
+        client = Client(
+            tls=tls, retry=retry, redirects=redirects, auth=options.auth, netrc=options.netrc, cookies=cookies
+        )
     except (OSError, ValueError) as exc:
         if not options.netrc:
             raise
@@ -360,6 +365,19 @@ def _tls_settings(options: Options) -> TLS | SSLContext | None:
 
     settings = TLS(ca_file=options.ca_file, verify=options.verify)
     return settings if options.ca_file is None else settings.context()
+
+
+def _cookies(path: str | None) -> CookieJar | None:
+    if path is None:
+        return None
+    from rawdl.cookies import read_cookies
+
+    try:
+        return read_cookies(path)
+    except OSError as exc:
+        raise UsageError(f"--cookies: {path}: {exc.strerror or exc}") from exc
+    except ValueError as exc:
+        raise UsageError(f"--cookies: {exc}") from exc
 
 
 def _reason(exc: OSError) -> str:

@@ -114,6 +114,7 @@ def _options(given: Namespace) -> Options:
         header=_joined(given.header),
         auth=_credentials(given.user, digest=given.digest),
         netrc=given.netrc,
+        cookies=given.cookies,
         ca_file=given.cacert,
         verify=not given.insecure,
         timeout=given.timeout,
@@ -166,6 +167,7 @@ def _add_network_options(parser: Parser) -> None:
     add("-u", "--user", metavar="USER", help="log in, as USER:PASSWORD, or the password is asked for")
     add("--digest", action="store_true", help="prove the password by a digest instead of sending it")
     add("-n", "--netrc", action="store_true", help="look for passwords in ~/.netrc")
+    add("--cookies", metavar="FILE", help="send the cookies in this file, which is in Netscape's format")
     add("--cacert", metavar="FILE", help="trust the certificates in this PEM file, and no other")
     add("-k", "--insecure", action="store_true", help="do not verify certificates")
     add("--timeout", metavar="S", type=_seconds, help="give up after so many seconds in total")

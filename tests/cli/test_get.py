@@ -216,6 +216,30 @@ class TestCredentials:
         assert (outcome.code, "secret" in outcome.complaint) == (2, False)
         assert outcome.complaint.startswith(f"rawdl: -n: {netrc}, line 1: this is no netrc entry")
 
+    def test_cookies(self, rawdl: Command, origin: Origin) -> None:
+        jar = rawdl.folder / "jar"
+        jar.write_text(
+            "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tid\tsecret\n"
+            "example.org\tFALSE\t/\tFALSE\t0\tother\tsecret\n"
+        )
+        assert rawdl("-q", "--cookies", "jar", origin.serve("/a", Script(body=b"x"))).code == 0
+        assert origin.wait_request().field("Cookie") == "id=secret"
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (None, "No such file"),
+            ("secret", "Netscape"),
+            ("# Netscape HTTP Cookie File\nsecret", "Netscape"),
+            ("\xff", "jar"),
+        ],
+    )
+    def test_what_is_no_file_of_cookies(self, rawdl: Command, content: str | None, words: str) -> None:
+        if content is not None:
+            (rawdl.folder / "jar").write_bytes(content.encode("latin-1"))
+        outcome = rawdl("--cookies", "jar", "http://h/a")
+        assert (outcome.code, words in outcome.complaint, "secret" in outcome.complaint) == (2, True, False)
+
 
 class TestRedirects:
     def test_are_followed_and_reported_in_json(self, rawdl: Command, origin: Origin) -> None:
