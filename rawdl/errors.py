@@ -8,6 +8,7 @@
     │   ├── ResolveError                  the name has no address
     │   ├── ConnectError                  no address could be connected to
     │   ├── TLSError                      .certificate: whether the certificate is what was refused
+    │   ├── ProxyError                    the proxy refused, or broke off: .status_code
     │   └── ConnectionLost                the connection broke outside of the body
     ├── ProtocolError                 the server broke HTTP/1.1
     │   └── IncompleteHead                closed inside the response head
@@ -144,6 +145,18 @@ class TLSError(NetworkError):
 
 class ConnectionLost(NetworkError):
     """The connection broke while the request was sent or the response head was awaited."""
+
+
+class ProxyError(NetworkError):
+    """The proxy is unusable, refused, or broke off; ``status_code`` is that of its answer, or None."""
+
+    reason = "proxy"
+
+    def __init__(
+        self, message: str, *, status_code: int | None = None, errno: int | None = None, url: str | None = None
+    ) -> None:
+        super().__init__(message, errno=errno, url=url)
+        self.status_code = status_code
 
 
 class ProtocolError(DownloadError):

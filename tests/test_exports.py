@@ -52,6 +52,7 @@ ERRORS = [
     "InvalidURL",
     "NetworkError",
     "ProtocolError",
+    "ProxyError",
     "RangeError",
     "RedirectError",
     "ResolveError",

@@ -143,6 +143,8 @@ def _checked(name: str, value: str | None) -> tuple[str, str | None]:
         raise ValueError(f"{name!r} is no header field name (RFC 9110 5.1)")
     if name.lower() in FRAMING_FIELDS:
         raise ValueError(f"{name} is not the caller's to set: it frames the message (RFC 9112 6)")
+    if name.lower() == "proxy-authorization":
+        raise ValueError(f"{name} is for the proxy alone: give it with the proxy (RFC 9110 11.7.2)")
     if value is None:
         if name.lower() == "host":
             raise ValueError("Host cannot be dropped: each request must have it (RFC 9112 3.2)")

@@ -18,6 +18,7 @@ from rawdl.errors import (
     DownloadError,
     IncompleteBody,
     IncompleteHead,
+    ProxyError,
     ResolveError,
     StatusError,
     Timeout,
@@ -184,6 +185,8 @@ def is_transient(error: DownloadError) -> bool:
             return error.temporary
         case TLSError():
             return not error.certificate
+        case ProxyError():
+            return error.status_code is None or error.status_code >= 500
         case ConnectError() | ConnectionLost() | IncompleteHead() | IncompleteBody():
             return True
     return False

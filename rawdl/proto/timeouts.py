@@ -12,6 +12,7 @@ class Phase(StrEnum):
 
     RESOLVE = "resolve"
     CONNECT = "connect"
+    PROXY = "proxy"
     TLS = "tls"
     SEND = "send"
     HEAD = "head"
@@ -31,6 +32,7 @@ class Timeouts:
 
     resolve: float | None = 10.0
     connect: float | None = 10.0
+    proxy: float | None = 10.0
     tls: float | None = 10.0
     send: float | None = 30.0
     head: float | None = 60.0

@@ -9,7 +9,7 @@ import pytest
 
 from rawdl.proto.timeouts import Deadlines, Phase, Timeouts, check_seconds
 
-DEFAULTS = {"resolve": 10, "connect": 10, "tls": 10, "send": 30, "head": 60, "idle": 60, "total": None}
+DEFAULTS = {"resolve": 10, "connect": 10, "proxy": 10, "tls": 10, "send": 30, "head": 60, "idle": 60, "total": None}
 
 
 def test_T36_the_default_limits() -> None:
@@ -42,7 +42,7 @@ def test_the_name_in_the_message_is_the_callers() -> None:
 
 
 def test_T36_each_phase_has_its_own_limit() -> None:
-    timeouts = Timeouts(resolve=1, connect=2, tls=3, send=4, head=5, idle=6, total=None)
+    timeouts = Timeouts(resolve=1, connect=2, proxy=3, tls=4, send=5, head=6, idle=7, total=None)
     deadlines = Deadlines(timeouts)
     assert deadlines.at is None and deadlines.expired(1e9) is None
     for seconds, phase in enumerate((phase for phase in Phase if phase not in (Phase.LOW_SPEED, Phase.TOTAL)), 1):
