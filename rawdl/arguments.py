@@ -15,6 +15,7 @@ from rawdl.sinks import Sink, TemporaryFile, as_sink
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from rawdl.job import Proxies
     from rawdl.passwords import Passwords
     from rawdl.proto.auth import Credentials
     from rawdl.proto.checksums import Checksum
@@ -100,6 +101,25 @@ def credentials_of(given: Credentials | tuple[str, str] | None) -> Credentials |
     if isinstance(given, tuple) and len(given) == 2:
         return BasicAuth(*given)
     raise TypeError(f"auth is a user name and a password, or one of rawdl's, not {type(given).__name__}")
+
+
+def proxies_of(given: str | None) -> Proxies:
+    """Return what tells the proxy of each URL: none, always the same, or that of the environment as it is now."""
+    if given is None:
+        return lambda url: None
+    if not isinstance(given, str):
+        raise TypeError(f"proxy is a URL, 'env' or None, not {type(given).__name__}")
+    if given != "env":
+        from rawdl.proto.proxy import Proxy
+
+        proxy = Proxy.parse(given)
+        return lambda url: proxy
+    environment = dict(os.environ)
+    if not any(name.lower().endswith("_proxy") for name in environment):
+        return lambda url: None
+    from rawdl.proto.proxy import proxy_for
+
+    return lambda url: proxy_for(url, environment)
 
 
 def passwords_of(netrc: bool | str | os.PathLike[str]) -> Passwords | None:

@@ -19,6 +19,7 @@ from rawdl.arguments import (
     mirrors_of,
     open_name,
     passwords_of,
+    proxies_of,
     resolver_of,
     target_of,
     temporary_file,
@@ -71,7 +72,8 @@ class Client:
     ``socket_factory`` replace the system's.  ``rate_limit``, in bytes per second, is for all tasks together.
     ``buffer_size`` is in bytes, at least 4096; there is one buffer, however many tasks.  ``netrc`` is a file with
     passwords by host: a path, or True for the user's own.  ``cookies`` is a jar (`http.cookiejar`) to be used and
-    filled; without one, what a redirect sets is sent on its way only.
+    filled; without one, what a redirect sets is sent on its way only.  ``proxy`` is the URL of one, or None; "env" asks
+    the environment, as it is now, for each URL (``http_proxy``, ``https_proxy``, ``all_proxy``, ``no_proxy``).
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Client:
         auth: Credentials | tuple[str, str] | None = None,
         netrc: bool | str | os.PathLike[str] = False,
         cookies: CookieJar | None = None,
+        proxy: str | None = "env",
         tls: TLS | SSLContext | None = None,
         max_concurrent: int = 10,
         max_per_host: int = 6,
@@ -107,6 +110,7 @@ class Client:
         self._auth = credentials_of(auth)
         self._passwords = passwords_of(netrc)
         jar = Jar(cookies)
+        self._proxies = proxies_of(proxy)
         self._trust = Trust(tls_settings(tls))
         for name, function in (("clock", clock), ("socket_factory", socket_factory)):
             if function is not None:
@@ -120,7 +124,7 @@ class Client:
         self._shared = Shared(
             loop=loop,
             pool=Pool(loop, max_concurrent=concurrent, max_per_host=per_host),
-            dialer=Dialer(loop, self._resolver, socket_factory),
+            dialer=Dialer(loop, self._resolver, self._trust.context, socket_factory),
             context_for=self._trust.context_for,
             look_up=self._look_up,
             bucket=None if rate_limit is None else TokenBucket(rate_limit, loop.now),
@@ -158,6 +162,7 @@ class Client:
         low_speed: LowSpeed | tuple[float, float] | None = None,
         rate_limit: float | None = None,
         auth: Credentials | tuple[str, str] | None = None,
+        proxy: str | None = "client",
         fail_on_status: bool = False,
         use_suggested_name: bool = False,
         progress_interval: float = 0.05,
@@ -170,8 +175,9 @@ class Client:
         value of None drops a default field.  ``success`` or ``fail``, then ``complete``, are called once.  Any status
         is a success, unless ``fail_on_status``.  ``progress_interval`` is the least time between two progress events,
         in seconds.  ``auth`` is for the origin of the URL alone: a user name and a password, sent as Basic, or one of
-        `BasicAuth`, `DigestAuth` and `BearerAuth`.  ``rate_limit`` is in bytes per second; with ``low_speed`` (bytes
-        per second, seconds) a transfer that is slower for that long fails (`Timeout`).
+        `BasicAuth`, `DigestAuth` and `BearerAuth`.  ``proxy`` is as of `Client`, and "client" that of the client.
+        ``rate_limit`` is in bytes per second; with ``low_speed`` (bytes per second, seconds) a transfer that is slower
+        for that long fails (`Timeout`).
 
         With ``use_suggested_name`` the file goes to ``directory`` (None: the current one) under the name that the
         server gives in Content-Disposition (RFC 6266), made safe, or else under the last segment of the URL.  It never
@@ -212,12 +218,13 @@ class Client:
         if rate_limit is not None:
             TokenBucket(rate_limit, 0.0)  # which checks it
         credentials = self._auth if auth is None else credentials_of(auth)
+        proxies = self._proxies if proxy == "client" else proxies_of(proxy)
         path, target = target_of(file_path, sink, directory, suggested=use_suggested_name)
         try:
             parsed = URL.parse(url or "")
             authority = self._authority(parsed, credentials)
             request = Request("GET", parsed, header)
-            key = Key(parsed.origin, self._trust.context_for(parsed))
+            key = Key(parsed.origin, self._trust.context_for(parsed), proxies(parsed))
             part = None
             if header and any(name.lower() == "range" for name, _ in request.fields):
                 resume = False  # the caller asks for a part by himself
@@ -237,6 +244,7 @@ class Client:
             request,
             header,
             key,
+            proxies,
             authority,
             target,
             part,
@@ -494,8 +502,10 @@ class Trust:
 
     def context_for(self, url: URL) -> SSLContext | None:
         """Return the context for the origin of a URL; None for http."""
-        if url.scheme != "https":
-            return None
+        return self.context() if url.scheme == "https" else None
+
+    def context(self) -> SSLContext:
+        """Return the context.  TLSError if there is none to be had."""
         if self._context is None:
             from rawdl.tls import context_of
 

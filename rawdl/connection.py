@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rawdl import sockets
-from rawdl.errors import ConnectError, ConnectionLost, DownloadError, ResolveError, TLSError
+from rawdl.errors import ConnectError, ConnectionLost, DownloadError, ProxyError, ResolveError, TLSError
 from rawdl.loop import WRITE, Loop, Timer
 from rawdl.proto.timeouts import Phase
 from rawdl.proto.url import Origin
@@ -19,6 +19,8 @@ from rawdl.resolver import Address, Cancel, Resolver, literal_address
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from rawdl.passage import Passage
+    from rawdl.proto.proxy import Proxy
     from rawdl.tls import Handshake
 
 # RFC 8305 5: the time that an address has before the next one is tried beside it.
@@ -172,21 +174,32 @@ def address_text(address: Address) -> str:
 class Dialer:
     """Make connections: everything that they have in common."""
 
-    def __init__(self, loop: Loop, resolver: Resolver, socket_factory: SocketFactory | None = None) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        resolver: Resolver,
+        proxy_context: Callable[[], SSLContext],
+        socket_factory: SocketFactory | None = None,
+    ) -> None:
         self.loop = loop
         self.resolver = resolver
+        self.proxy_context = proxy_context  # what authenticates https proxies
         self.socket_factory: SocketFactory = socket_factory or sockets.Socket
 
-    def dial(self, origin: Origin, context: SSLContext | None, owner: DialOwner) -> Dial:
-        """Begin to connect to ``origin``, over TLS if there is a context; the owner is told after this has returned."""
-        return Dial(self, origin, context, owner)
+    def dial(self, origin: Origin, context: SSLContext | None, proxy: Proxy | None, owner: DialOwner) -> Dial:
+        """Begin to connect to ``origin``, over TLS if there is a context, by way of a proxy if there is one.
+
+        An http URL is not tunnelled through an http proxy: what the owner gets then is a connection to that.  The owner
+        is told after this has returned.
+        """
+        return Dial(self, origin, context, proxy, owner)
 
 
 class DialOwner(Protocol):
     """Who wants a connection."""
 
     def dial_entered(self, phase: Phase) -> None:
-        """The dial has got as far as ``phase``: resolve, connect or tls."""
+        """The dial has got as far as ``phase``: resolve, connect, proxy or tls."""
 
     def dial_done(self, connection: Connection) -> None:
         """There it is."""
@@ -196,7 +209,10 @@ class DialOwner(Protocol):
 
 
 class Dial:
-    """One connection in the making: resolve, race the addresses, shake hands.  `cancel` closes all of it at once."""
+    """One connection in the making: resolve, race the addresses, ask the proxy, shake hands.
+
+    `cancel` closes all of it at once.
+    """
 
     __slots__ = (
         "_addresses",
@@ -206,13 +222,20 @@ class Dial:
         "_dialer",
         "_errors",
         "_handshake",
+        "_host",
         "_owner",
+        "_port",
+        "_proxy",
         "_timer",
         "origin",
     )
 
-    def __init__(self, dialer: Dialer, origin: Origin, context: SSLContext | None, owner: DialOwner) -> None:
+    def __init__(
+        self, dialer: Dialer, origin: Origin, context: SSLContext | None, proxy: Proxy | None, owner: DialOwner
+    ) -> None:
         self.origin = origin
+        self._proxy = proxy
+        self._host, self._port = (origin.host, origin.port) if proxy is None else (proxy.host, proxy.port)
         self._dialer = dialer
         self._context = context
         self._owner = owner
@@ -220,11 +243,11 @@ class Dial:
         self._attempts: dict[int, tuple[Socket, Address]] = {}
         self._errors: list[tuple[Address, int]] = []
         self._timer: Timer | None = None
-        self._handshake: Handshake | None = None
+        self._handshake: Handshake | Passage | None = None
         self._cancel: Cancel | None = dialer.loop.call_at(dialer.loop.now, self._begin).cancel
 
     def _begin(self) -> None:
-        host, port = self.origin.host, self.origin.port
+        host, port = self._host, self._port
         literal = literal_address(host, port)
         if literal is not None:
             self._resolved([literal], None)
@@ -233,7 +256,7 @@ class Dial:
         try:
             self._cancel = self._dialer.resolver.resolve(host, port, socket.AF_UNSPEC, self._answered)
         except Exception as exc:  # of somebody's own resolver
-            error = ResolveError(f"cannot resolve {host}: {type(exc).__name__}: {exc}")
+            error = ResolveError(f"cannot resolve {self._whom}: {type(exc).__name__}: {exc}")
             error.__cause__ = exc
             self._fail(error)
 
@@ -246,7 +269,7 @@ class Dial:
             return  # cancelled while the answer was on its way
         self._cancel = None
         if error is not None or not addresses:
-            self._fail(error or ResolveError(f"cannot resolve {self.origin.host}: it has no address"))
+            self._fail(error or ResolveError(f"cannot resolve {self._whom}: it has no address"))
             return
         self._addresses = interleave(addresses)
         self._owner.dial_entered(Phase.CONNECT)
@@ -320,7 +343,7 @@ class Dial:
 
     def _refused(self) -> ConnectError:
         tried = "; ".join(f"{address_text(address)}: {os.strerror(code)}" for address, code in self._errors)
-        error = ConnectError(f"cannot connect to {self.origin.host} port {self.origin.port} ({tried})")
+        error = ConnectError(f"cannot connect to {self._whom} port {self._port} ({tried})")
         error.errno = self._errors[-1][1]
         error.__cause__ = OSError(error.errno, os.strerror(error.errno))
         return error
@@ -328,27 +351,60 @@ class Dial:
     # Connected
 
     def _connected(self, connection: Connection) -> None:
+        if self._proxy is not None and self._proxy.scheme == "https":
+            self._secure(connection, self._dialer.proxy_context(), self._proxy.host, self._at_proxy)
+        else:
+            self._at_proxy(connection)
+
+    def _at_proxy(self, connection: Connection) -> None:
+        proxy = self._proxy
+        if proxy is None or (self._context is None and proxy.speaks_http):
+            self._at_origin(connection)
+            return
+        if not proxy.speaks_http:
+            connection.abort()
+            self._fail(ProxyError(f"the proxy {proxy} speaks SOCKS, which is not supported"))
+            return
+        from rawdl.passage import Passage
+        from rawdl.proto.proxy import Tunnel
+
+        self._owner.dial_entered(Phase.PROXY)
+        tunnel = Tunnel(self.origin.host, self.origin.port, proxy)
+        self._handshake = Passage(connection, tunnel, self._then(self._at_origin))
+        self._handshake.start()
+
+    def _at_origin(self, connection: Connection) -> None:
         if self._context is None:
             self._owner.dial_done(connection)
-            return
+        else:
+            self._secure(connection, self._context, self.origin.host, self._owner.dial_done)
+
+    def _secure(
+        self, connection: Connection, context: SSLContext, host: str, then: Callable[[Connection], None]
+    ) -> None:
         from rawdl.tls import Handshake
 
         self._owner.dial_entered(Phase.TLS)
         try:
-            self._handshake = Handshake(connection, self._context, self.origin.host, self._secured)
+            self._handshake = Handshake(connection, context, host, self._then(then))
         except ValueError as exc:  # a name that cannot be one of a certificate
             connection.abort()
-            self._fail(TLSError(f"cannot speak TLS to {self.origin.host}: {exc}"))
+            self._fail(TLSError(f"cannot speak TLS to {host}: {exc}"))
             return
         self._handshake.start()
 
-    def _secured(self, connection: Connection | None, error: DownloadError | None) -> None:
-        self._handshake = None
-        if connection is not None:
-            self._owner.dial_done(connection)
-        else:
-            assert error is not None
-            self._fail(error)
+    def _then(self, step: Callable[[Connection], None]) -> Callable[[Connection | None, DownloadError | None], None]:
+        """Return what ends a handshake: with the next step, or with its error."""
+
+        def done(connection: Connection | None, error: DownloadError | None) -> None:
+            self._handshake = None
+            if connection is not None:
+                step(connection)
+            else:
+                assert error is not None
+                self._fail(error)
+
+        return done
 
     def _fail(self, error: DownloadError) -> None:
         self.cancel()
@@ -370,7 +426,11 @@ class Dial:
             return f"with {self._handshake.peer}"
         if self._attempts:
             return "to " + ", ".join(address_text(address) for _, address in self._attempts.values())
-        return f"{self.origin.host} port {self.origin.port}"
+        return f"{self._whom} port {self._port}"
+
+    @property
+    def _whom(self) -> str:
+        return self._host if self._proxy is None else f"the proxy {self._host}"
 
 
 def interleave(addresses: Sequence[Address]) -> list[Address]:

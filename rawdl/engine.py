@@ -176,7 +176,9 @@ class Download:
 
     def _key(self) -> Key:
         job, url = self._job, self._course.url
-        return job.key if url is job.request.url else Key(url.origin, self._shared.context_for(url))
+        if url is job.request.url:
+            return job.key
+        return Key(url.origin, self._shared.context_for(url), job.proxies(url))
 
     def _begin(self, key: Key) -> None:
         self._enter(TaskState.CONNECTING)

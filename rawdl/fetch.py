@@ -11,7 +11,7 @@ wrong in one is raised, and ends the fetch.  What a response means, and where it
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from rawdl.alarm import Alarm
 from rawdl.connection import Connection, Dial
@@ -22,12 +22,15 @@ from rawdl.loop import READ, WRITE
 from rawdl.pool import Key
 from rawdl.proto.events import BodyComplete, DataReceived, HeadReceived
 from rawdl.proto.framing import Framing
-from rawdl.proto.http11 import Exchange
+from rawdl.proto.http11 import Exchange, HeadWriter
 from rawdl.proto.messages import Request
 from rawdl.proto.timeouts import Phase
 from rawdl.results import Marks
 from rawdl.sinks import Sink
 from rawdl.throttle import Throttle
+
+if TYPE_CHECKING:
+    from rawdl.proto.proxy import Proxy
 
 # Reads in one turn before the other connections get theirs: at 1 MiB each, the most, that is some milliseconds.
 _READS_PER_TURN: Final = 8
@@ -142,7 +145,7 @@ class Fetch:
         return self._begin_exchange
 
     def _connect(self) -> Step | None:
-        self._dial = self._shared.dialer.dial(self._key.origin, self._key.context, self)
+        self._dial = self._shared.dialer.dial(*self._key, self)
         self._step = self._begin_exchange
         return None
 
@@ -154,7 +157,7 @@ class Fetch:
             marks.lookup_start = now
         elif phase is Phase.CONNECT:
             marks.lookup_end = marks.connect_start = now
-        else:
+        elif phase is Phase.TLS:
             marks.tls_start = now
         self._alarm.enter(phase)
 
@@ -181,7 +184,7 @@ class Fetch:
     def _begin_exchange(self) -> Step | None:
         assert self._connection is not None
         self._connection.exchanges += 1
-        self._exchange = Exchange(self._request, limits=self._terms.limits, writer=self._shared.writer)
+        self._exchange = Exchange(self._request, limits=self._terms.limits, writer=self._writer())
         self.owner.fetch_sends()
         marks, now = self._marks, self._shared.loop.now
         marks.peer = self._connection.address[1][:2]
@@ -189,6 +192,20 @@ class Fetch:
         marks.sent = len(self._exchange.data_to_send())
         self._alarm.enter(Phase.SEND)
         return self._send
+
+    def _writer(self) -> HeadWriter:
+        proxy = self._forwarder
+        if proxy is None:
+            return self._shared.writer
+        from rawdl.proto.proxy import ProxiedWriter
+
+        return ProxiedWriter(proxy)
+
+    @property
+    def _forwarder(self) -> Proxy | None:
+        """The proxy that is asked itself for an http URL: with https and SOCKS, it is only on the way."""
+        _, context, proxy = self._key
+        return proxy if context is None and proxy is not None and proxy.speaks_http else None
 
     def _send(self) -> Step | None:
         connection, exchange = self._connection, self._exchange
@@ -309,6 +326,8 @@ class Fetch:
         """Have the owner look at the head, before any of the body."""
         self._alarm.leave()
         self.framing = head.framing
+        if head.status_code == 407 and self._forwarder is not None:
+            raise self._forwarder.refused(407)
         self._sink = self.owner.fetch_answered(head)
         if not self._over:
             self._alarm.body_begins()

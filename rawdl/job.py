@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rawdl.proto.course import CookieSource
     from rawdl.proto.messages import Limits, Request
     from rawdl.proto.pacing import LowSpeed, TokenBucket
+    from rawdl.proto.proxy import Proxy
     from rawdl.proto.redirects import Redirects
     from rawdl.proto.retry import Retry
     from rawdl.proto.timeouts import Timeouts
@@ -57,6 +58,8 @@ class Terms(NamedTuple):
         return cls(timeouts, limits, low_speed, retry, redirects, total, most)
 
 
+# Which proxy a URL is reached by; None: by none.  May raise ProxyError.
+Proxies = Callable[[URL], "Proxy | None"]
 LookUp = Callable[[URL, Mapping[str, str | None], int, Callable[[bytes | None], None]], Callable[[], None]]
 
 
@@ -110,6 +113,7 @@ class Job(NamedTuple):
     request: Request
     header: Mapping[str, str | None] | None
     key: Key
+    proxies: Proxies
     authority: Authority | None
     sink: Sink
     part: PartFile | None

@@ -20,6 +20,8 @@ from rawdl.proto.url import Origin
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from rawdl.proto.proxy import Proxy
+
 # Servers close an idle connection after 5 s (Apache) to 75 s (nginx): later than this, a reuse mostly meets a close.
 _IDLE_SECONDS: Final = 60.0
 # Over all origins: beyond what a client has in use, idle connections are a convenience and not worth descriptors.
@@ -27,10 +29,14 @@ _MAX_IDLE: Final = 100
 
 
 class Key(NamedTuple):
-    """What a connection must have in common with a task to be its: the origin, and how that is authenticated."""
+    """What a connection must have in common with a task to be its.
+
+    That is the origin, how it is authenticated, and by which proxy it is reached, as whom.
+    """
 
     origin: Origin
     context: SSLContext | None
+    proxy: Proxy | None = None
 
 
 class Slot:

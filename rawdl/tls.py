@@ -23,6 +23,7 @@ from rawdl.loop import READ, WRITE
 _CIPHERTEXT: Final = 131072
 # Plaintext that is handed on at once: what was decrypted last is still in the processor's cache when it is written.
 _PLAINTEXT: Final = 262144
+_INNER: Final = 32768  # the same within TLS to a proxy: two records
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -65,12 +66,16 @@ def context_of(settings: TLS | ssl.SSLContext | None) -> ssl.SSLContext:
 
 
 class TLSConnection(Connection):
-    """A TLS stream over a connected socket; its handshake is driven by `Handshake`."""
+    """A TLS stream over a connected socket, or over TLS to a proxy; its handshake is driven by `Handshake`."""
 
-    __slots__ = ("_failure", "_incoming", "_outgoing", "_ssl", "_unsent")
+    __slots__ = ("_below", "_ciphertext", "_failure", "_incoming", "_outgoing", "_ssl", "_unsent")
 
-    def __init__(self, plain: Connection, context: ssl.SSLContext, host: str) -> None:
-        super().__init__(plain.loop, plain.sock, plain.address)
+    def __init__(self, below: Connection, context: ssl.SSLContext, host: str) -> None:
+        super().__init__(below.loop, below.sock, below.address)
+        self._below = below
+        # What TLS to a proxy has decrypted is our ciphertext, and must not lie where that reads its own.
+        inner = isinstance(below, TLSConnection)
+        self._ciphertext = memoryview(bytearray(_INNER)) if inner else below.loop.scratch[:_CIPHERTEXT]
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         # A name is verified, and sent, without its root dot (RFC 6066 3).
@@ -143,10 +148,9 @@ class TLSConnection(Connection):
         """Move ciphertext from the socket into the decoder; None: the socket is dry, 0: the peer closed it."""
         if self._outgoing.pending or self._unsent:
             self.flush()  # an answer to a key update, say
-        scratch = self.loop.scratch[:_CIPHERTEXT]
-        n = super().recv_into(scratch)
+        n = self._below.recv_into(self._ciphertext)
         if n:
-            self._incoming.write(scratch[:n])
+            self._incoming.write(self._ciphertext[:n])
         return n
 
     def send(self, data: bytes | memoryview) -> int | None:
@@ -164,19 +168,20 @@ class TLSConnection(Connection):
         """Send what is encrypted; return whether all of it is out."""
         self._unsent += self._outgoing.read()
         while self._unsent:
-            n = super().send(self._unsent)
+            n = self._below.send(self._unsent)
             if n is None:
                 return False
             self._unsent = self._unsent[n:]
-        return True
+        return self._below.flush()
 
     def pending(self) -> bool:
         """Whether something was read from the socket that nobody has asked for yet: bytes, their end, a failure."""
-        return bool(self._incoming.pending or self._ssl.pending() or self.clean_eof or self._failure)
+        ours = self._incoming.pending or self._ssl.pending() or self.clean_eof or self._failure
+        return bool(ours) or self._below.pending()
 
     def quiet(self) -> bool:
         """Whether nothing is left over, in either direction, that belongs to the exchange that has ended."""
-        return not (self.pending() or self._unsent or self._outgoing.pending)
+        return not (self.pending() or self._unsent or self._outgoing.pending) and self._below.quiet()
 
     def splice_source(self) -> int | None:
         """Return None: the kernel cannot read this stream."""

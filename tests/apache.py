@@ -13,11 +13,13 @@ from pathlib import Path
 from socket import socket
 from typing import Self
 
+import trustme
+
 from tests.nginx import START_LIMIT, free_port
 
 USER, PASSWORD, REALM = "user", "secret: word", "a realm"
 _MODULES = "mpm_event authn_core authn_file authz_core authz_user auth_basic auth_digest alias filter deflate"
-_MODULES += " proxy proxy_http proxy_connect"
+_MODULES += " proxy proxy_http proxy_connect ssl"
 _OPTIONAL = "unixd brotli"  # unixd is built in, in some
 CONFIG = """
 ServerRoot {folder}
@@ -33,6 +35,7 @@ StartServers 1
 Listen 127.0.0.1:{http}
 Listen 127.0.0.1:{proxy}
 Listen 127.0.0.1:{locked}
+Listen 127.0.0.1:{secure}
 DocumentRoot {root}
 CustomLog {folder}/access.log plain
 <Directory {root}>
@@ -75,6 +78,13 @@ Alias /gzip {root}
         Require valid-user
     </Proxy>
 </VirtualHost>
+<VirtualHost 127.0.0.1:{secure}>
+    SSLEngine on
+    SSLCertificateFile {folder}/server.pem
+    CustomLog {folder}/secure.log plain
+    ProxyRequests On
+    AllowCONNECT 1-65535
+</VirtualHost>
 """
 
 
@@ -82,11 +92,12 @@ class Apache:
     """Serve `root` while the context lasts.
 
     Every file of it is at /NAME, at /digest/NAME and /basic/NAME for `USER`, and at /gzip/NAME with that coding.
-    ``proxy`` is the URL of a forward proxy, and ``locked`` that of one for `USER`.
+    ``proxy`` is the URL of a forward proxy, ``locked`` that of one for `USER`, and ``secure`` that of one over TLS.
     """
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, ca: trustme.CA) -> None:
         self._program = program
+        self._ca = ca
 
     @staticmethod
     def find() -> str | None:
@@ -100,8 +111,9 @@ class Apache:
         self._folder.chmod(0o755)
         self.root = self._folder / "root"
         self.root.mkdir()
-        ports = [free_port() for _ in range(3)]
-        self.http, self.proxy, self.locked = (f"http://127.0.0.1:{port}" for port in ports)
+        ports = [free_port() for _ in range(4)]
+        self.http, self.proxy, self.locked, secure = (f"http://127.0.0.1:{port}" for port in ports)
+        self.secure = secure.replace("http:", "https:")
         self._write(*ports)
         command = [self._program, "-D", "FOREGROUND", "-f", str(self._folder / "conf")]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -118,15 +130,17 @@ class Apache:
         shutil.rmtree(self._folder)
 
     def log(self, name: str = "access") -> str:
-        """Return a log so far: `access`, `proxy` or `locked`."""
+        """Return a log so far: `access`, `proxy`, `locked` or `secure`."""
         return (self._folder / f"{name}.log").read_text()
 
-    def _write(self, http: int, proxy: int, locked: int) -> None:
+    def _write(self, http: int, proxy: int, locked: int, secure: int) -> None:
+        certificate = self._ca.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem
+        certificate.write_to_path(str(self._folder / "server.pem"))
         modules = [name for name in f"{_MODULES} {_OPTIONAL}".split() if _module(name).exists()]
         lines = "\n".join(f"LoadModule {name}_module {_module(name)}" for name in modules)
         user = "User nobody" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""
         names = {"folder": self._folder, "root": self.root, "realm": REALM, "modules": lines, "user": user}
-        text = CONFIG.format(http=http, proxy=proxy, locked=locked, **names)
+        text = CONFIG.format(http=http, proxy=proxy, locked=locked, secure=secure, **names)
         (self._folder / "conf").write_text(text)
         hashed = hashlib.md5(f"{USER}:{REALM}:{PASSWORD}".encode()).hexdigest()
         (self._folder / "digests").write_text(f"{USER}:{REALM}:{hashed}\n")

@@ -20,6 +20,10 @@ from tests.nginx import Nginx
 from tests.origin import Origin
 from tests.sim import replay_command
 
+# What the tests ask for is on this machine, whatever proxy it is behind.
+for _name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+    del os.environ[_name]
+
 GRACE = 2.0  # seconds that a thread or descriptor on its way out may take
 DESCRIPTORS = Path("/proc/self/fd")
 
@@ -66,11 +70,11 @@ def nginx(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="session")
-def apache() -> Iterator[Apache]:
+def apache(ca: trustme.CA) -> Iterator[Apache]:
     program = Apache.find()
     if program is None:
         pytest.skip("apache2 is not installed (Debian: apt-get install apache2-bin)")
-    with Apache(program) as apache:
+    with Apache(program, ca) as apache:
         yield apache
 
 

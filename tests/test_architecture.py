@@ -32,6 +32,7 @@ LAYERS: dict[str, set[str]] = {
     "results": {"errors", "profile", "proto."},
     "connection": {"errors", "sockets", "loop", "resolver", "proto."},
     "tls": {"errors", "loop", "connection"},
+    "passage": {"errors", "loop", "connection"},
     "pool": {"errors", "loop", "connection", "resolver", "proto."},
     "sinks": {"errors"},
     "destination": {"errors", "sinks"},
@@ -70,7 +71,7 @@ LAYERS: dict[str, set[str]] = {
     "aio": {"errors", "driver", "results", "task"},
     "passwords": {"proto."},
     "cookies": {"proto."},
-    "arguments": {"passwords", "resolver", "sinks", "tls", "proto."},
+    "arguments": {"job", "passwords", "resolver", "sinks", "tls", "proto."},
     "client": {
         "arguments",
         "cookies",
@@ -90,6 +91,7 @@ LAYERS: dict[str, set[str]] = {
     "__init__": {"version", "errors", "results", "profile", "sinks", "task", "tls", "client", "proto."},
     "cli.": {
         "__init__",
+        "arguments",
         "version",
         "cookies",
         "errors",
@@ -107,6 +109,7 @@ LAYERS: dict[str, set[str]] = {
 # Upward imports inside a function: what they load is rarely needed, and is above.  Each with its reason.
 LATE = {
     ("connection", "tls"): "TLS is loaded when an https URL comes, and is built on plain connections",
+    ("connection", "passage"): "a proxy is asked over a connection that there is already",
     ("task", "aio"): "`await task` loads the asyncio bridge, which knows tasks",
 }
 FOREIGN = {"h11": {"proto.http11"}, "idna": {"proto.url"}, "rich": {"cli."}, "trustme": {"cli.demo"}}

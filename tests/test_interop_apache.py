@@ -1,16 +1,18 @@
-"""Against a real Apache: passwords, by Basic and by Digest (RFC 7616, 7617)."""
+"""Against a real Apache: passwords, by Basic and by Digest (RFC 7616, 7617), and proxies (RFC 9110 9.3.6)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 import rawdl
 from tests import once
 from tests.apache import PASSWORD, USER, Apache
+from tests.nginx import Nginx
 from tests.recorder import PATIENCE
 
 DATA = os.urandom(3 << 20)
@@ -76,3 +78,67 @@ def test_the_password_is_never_sent_where_a_digest_will_do(url: str, client: raw
     assert [line.split()[1] for line in lines] == ["401", "200"]
     assert "response=" in lines[1]
     assert not [line for line in lines if PASSWORD in line or "Basic" in line]
+
+
+# As a proxy
+
+TARGETS = ["http", "https"]
+PROXIES = ["proxy", "locked", "secure"]
+
+
+@pytest.fixture
+def targets(url: str, nginx: Nginx) -> dict[str, str]:
+    (nginx.root / "a").write_bytes(DATA)
+    return {"http": f"{url}/a", "https": f"{nginx.https}/a"}
+
+
+def proxy_url(apache: Apache, name: str, password: str = PASSWORD) -> str:
+    given = getattr(apache, name)
+    return given.replace("//", f"//{USER}:{quote(password, safe='')}@") if name == "locked" else given
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", PROXIES)
+def test_by_a_proxy(name: str, target: str, targets: dict[str, str], apache: Apache, ca_file: Path, tmp_path: Path):
+    """With https by https it is TLS within TLS; each connection is used again."""
+    with once.client(proxy=proxy_url(apache, name), tls=rawdl.TLS(ca_file=str(ca_file))) as client:
+        for number in range(3):
+            path = tmp_path / str(number)
+            result = client.download_file(url=targets[target], file_path=path, fail_on_status=True).result(PATIENCE)
+            assert path.read_bytes() == DATA
+            assert result.profile.socket_reused == (number > 0)
+    assert PASSWORD not in apache.log(name)
+    sent = f"CONNECT {targets[target].split('/')[2]} " if target == "https" else f"GET {targets[target]} "
+    assert sent in apache.log(name)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("password", [None, "wrong"])
+def test_a_proxy_that_wants_another_password(
+    password: str | None, target: str, targets: dict[str, str], apache: Apache, ca_file: Path, tmp_path: Path
+):
+    proxy = apache.locked if password is None else proxy_url(apache, "locked", password)
+    with once.client(proxy=proxy, tls=rawdl.TLS(ca_file=str(ca_file))) as client:
+        error = client.download_file(url=targets[target], file_path=tmp_path / "a").exception(PATIENCE)
+    assert isinstance(error, rawdl.ProxyError)
+    assert error.status_code == 407
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_F2_the_certificate_of_a_proxy_is_verified(
+    target: str, targets: dict[str, str], apache: Apache, tmp_path: Path
+):
+    before = apache.log("secure")
+    with once.client(proxy=apache.secure) as client:
+        error = client.download_file(url=targets[target], file_path=tmp_path / "a").exception(PATIENCE)
+    assert isinstance(error, rawdl.TLSError)
+    assert error.certificate
+    assert apache.log("secure") == before, "nothing was asked"
+
+
+def test_an_origin_that_the_proxy_cannot_reach(apache: Apache, tmp_path: Path):
+    with once.client(proxy=apache.proxy) as client:
+        error = client.download_file(url="https://127.0.0.1:1/a", file_path=tmp_path / "a").exception(PATIENCE)
+    assert isinstance(error, rawdl.ProxyError)
+    assert error.status_code == 503

@@ -101,7 +101,7 @@ class Show:
         """The header event comes before the body, and progress while the body arrives."""
         seen: list[tuple[float, HeadersReceived | ProgressUpdate]] = []
         url = f"{self._origin.url('http')}/slow?{_SLOW_SIZE}"
-        with Client() as client:
+        with Client(proxy=None) as client:
             began = time.monotonic()
             task = client.download_file(url=url, sink=DiscardSink())
             task.on_headers_received(lambda event: seen.append((time.monotonic() - began, event)))
@@ -134,7 +134,7 @@ class Show:
         size = max(self._size, _ABORTED_SIZE)
         calls: list[tuple[float, float, int]] = []
         url, path = f"{self._origin.url('http')}/file?{size}", os.path.join(self._folder, "aborted")
-        with Client() as client:
+        with Client(proxy=None) as client:
             task = client.download_file(url=url, file_path=path, progress_interval=0)
             task.on_progress_update(lambda update: _abort_at(_ABORTED_AT, task, update, calls))
             with suppress(Aborted):
@@ -150,7 +150,7 @@ class Show:
 
     def _fetch(self, scheme: str, tls: TLS | None) -> None:
         url, path = f"{self._origin.url(scheme)}/file?{self._size}", os.path.join(self._folder, scheme)
-        with Client(tls=tls) as client:
+        with Client(proxy=None, tls=tls) as client:
             task = client.download_file(url=url, file_path=path)
             began, used = time.monotonic(), time.process_time()
             self._watch(client, task, scheme)

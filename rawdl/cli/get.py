@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TextIO
 
+from rawdl.arguments import proxies_of
 from rawdl.cli.meter import Display, Tally, duration_text, rate_text, size_text
 from rawdl.cli.report import (
     CA_FILE,
@@ -66,6 +67,7 @@ class Options(NamedTuple):
     auth: Credentials | None = None
     netrc: bool = False
     cookies: str | None = None
+    proxy: str | None = "env"
     ca_file: str | None = None
     verify: bool = True
     timeout: float | None = None
@@ -98,8 +100,18 @@ def run(options: Options) -> int:
     redirects = Redirects(limit=options.max_redirects, allow_downgrade=options.allow_downgrade)
     cookies = _cookies(options.cookies)
     try:
+        proxies_of(options.proxy)
+    except ValueError as exc:
+        raise UsageError(f"-x: {exc}") from exc
+    try:
         client = Client(
-            tls=tls, retry=retry, redirects=redirects, auth=options.auth, netrc=options.netrc, cookies=cookies
+            tls=tls,
+            retry=retry,
+            redirects=redirects,
+            auth=options.auth,
+            netrc=options.netrc,
+            cookies=cookies,
+            proxy=options.proxy,
         )
     except (OSError, ValueError) as exc:
         if not options.netrc:

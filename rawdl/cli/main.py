@@ -115,6 +115,7 @@ def _options(given: Namespace) -> Options:
         auth=_credentials(given.user, digest=given.digest),
         netrc=given.netrc,
         cookies=given.cookies,
+        proxy=None if given.proxy == "none" else given.proxy,
         ca_file=given.cacert,
         verify=not given.insecure,
         timeout=given.timeout,
@@ -167,6 +168,8 @@ def _add_network_options(parser: Parser) -> None:
     add("-u", "--user", metavar="USER", help="log in, as USER:PASSWORD, or the password is asked for")
     add("--digest", action="store_true", help="prove the password by a digest instead of sending it")
     add("-n", "--netrc", action="store_true", help="look for passwords in ~/.netrc")
+    proxy_help = "go by this proxy, in place of the environment's; none: by none"
+    add("-x", "--proxy", metavar="URL", default="env", help=proxy_help)
     add("--cookies", metavar="FILE", help="send the cookies in this file, which is in Netscape's format")
     add("--cacert", metavar="FILE", help="trust the certificates in this PEM file, and no other")
     add("-k", "--insecure", action="store_true", help="do not verify certificates")
@@ -211,7 +214,7 @@ class _Help(RawDescriptionHelpFormatter):
 def _exit_codes() -> str:
     from rawdl.cli.report import CAUSES
 
-    entries = [f"{code:>5} {meaning}".ljust(26) for code, meaning in [(0, "all saved"), *(c[:2] for c in CAUSES)]]
+    entries = [f"{code:>5} {meaning}".ljust(27) for code, meaning in [(0, "all saved"), *(c[:2] for c in CAUSES)]]
     lines = ("".join(entries[at : at + 3]).rstrip() for at in range(0, len(entries), 3))
     return "\n".join(["exit status (of several failures, the first URL's):", *lines])
 

@@ -216,6 +216,25 @@ class TestCredentials:
         assert (outcome.code, "secret" in outcome.complaint) == (2, False)
         assert outcome.complaint.startswith(f"rawdl: -n: {netrc}, line 1: this is no netrc entry")
 
+    @pytest.mark.parametrize("given", ["flag", "environment", "none"])
+    def test_a_proxy(self, rawdl: Command, origin: Origin, given: str) -> None:
+        """The origin is the proxy here."""
+        url = origin.serve("/a", Script(body=b"x"))
+        origin.serve("http://h.example.org/a", Script(body=b"y"))
+        proxy = url.removesuffix("/a")
+        if given != "flag":
+            rawdl.environment["http_proxy"] = proxy
+        arguments = {"flag": ["-x", proxy], "environment": [], "none": ["-x", "none"]}[given]
+        outcome = rawdl("-q", *arguments, url if given == "none" else "http://h.example.org/a")
+        assert (outcome.code, (rawdl.folder / "a").read_bytes()) == (0, b"x" if given == "none" else b"y")
+
+    @pytest.mark.parametrize(
+        ("arguments", "code"), [(["-x", "ftp://u:secret@p"], 2), (["-x", "http://127.0.0.1:1"], 7)]
+    )
+    def test_a_proxy_that_is_none(self, rawdl: Command, arguments: list[str], code: int) -> None:
+        outcome = rawdl("--retries", "0", *arguments, "http://h.example.org/a")
+        assert (outcome.code, "secret" in outcome.complaint, "proxy" in outcome.complaint) == (code, False, True)
+
     def test_cookies(self, rawdl: Command, origin: Origin) -> None:
         jar = rawdl.folder / "jar"
         jar.write_text(
@@ -455,7 +474,7 @@ class TestUsage:
         ("arguments", "words"),
         [
             ([], "no URL"),
-            (["-x", "http://h/"], "-x"),
+            (["-z", "http://h/"], "-z"),
             (["--time", "5", "http://h/"], "--time"),
             (["-o", "a", "http://h/", "http://i/"], "2 URLs"),
             (["-o", "-", "--json", "http://h/"], "standard output"),
