@@ -226,6 +226,7 @@ class Dial:
         "_owner",
         "_port",
         "_proxy",
+        "_target",
         "_timer",
         "origin",
     )
@@ -236,6 +237,7 @@ class Dial:
         self.origin = origin
         self._proxy = proxy
         self._host, self._port = (origin.host, origin.port) if proxy is None else (proxy.host, proxy.port)
+        self._target = origin.host  # as the proxy is told it
         self._dialer = dialer
         self._context = context
         self._owner = owner
@@ -247,30 +249,53 @@ class Dial:
         self._cancel: Cancel | None = dialer.loop.call_at(dialer.loop.now, self._begin).cancel
 
     def _begin(self) -> None:
-        host, port = self._host, self._port
+        if self._proxy is not None and self._proxy.scheme == "socks5":  # whose names are resolved here
+            self._look_up(self.origin.host, self.origin.port, self._target_found)
+        else:
+            self._look_up(self._host, self._port, self._resolved)
+
+    def _target_found(self, addresses: Sequence[Address]) -> None:
+        self._target = addresses[0][1][0]
+        self._look_up(self._host, self._port, self._resolved)
+
+    def _look_up(self, host: str, port: int, then: Callable[[Sequence[Address]], None]) -> None:
         literal = literal_address(host, port)
         if literal is not None:
-            self._resolved([literal], None)
+            self._cancel = None
+            then([literal])
             return
         self._owner.dial_entered(Phase.RESOLVE)
+
+        def answered(addresses: Sequence[Address], error: ResolveError | None) -> None:
+            """Take the resolver's answer, in whatever thread it comes, to the loop."""
+            self._dialer.loop.call_soon_threadsafe(lambda: self._answered(host, addresses, error, then))
+
         try:
-            self._cancel = self._dialer.resolver.resolve(host, port, socket.AF_UNSPEC, self._answered)
+            self._cancel = self._dialer.resolver.resolve(host, port, socket.AF_UNSPEC, answered)
         except Exception as exc:  # of somebody's own resolver
-            error = ResolveError(f"cannot resolve {self._whom}: {type(exc).__name__}: {exc}")
+            error = ResolveError(f"cannot resolve {self._named(host)}: {type(exc).__name__}: {exc}")
             error.__cause__ = exc
             self._fail(error)
 
-    def _answered(self, addresses: Sequence[Address], error: ResolveError | None) -> None:
-        """Take the resolver's answer, in whatever thread it comes, to the loop."""
-        self._dialer.loop.call_soon_threadsafe(lambda: self._resolved(addresses, error))
-
-    def _resolved(self, addresses: Sequence[Address], error: ResolveError | None) -> None:
+    def _answered(
+        self,
+        host: str,
+        addresses: Sequence[Address],
+        error: ResolveError | None,
+        then: Callable[[Sequence[Address]], None],
+    ) -> None:
         if self._cancel is None:
             return  # cancelled while the answer was on its way
         self._cancel = None
         if error is not None or not addresses:
-            self._fail(error or ResolveError(f"cannot resolve {self._whom}: it has no address"))
-            return
+            self._fail(error or ResolveError(f"cannot resolve {self._named(host)}: it has no address"))
+        else:
+            then(addresses)
+
+    def _named(self, host: str) -> str:
+        return f"the proxy {host}" if self._proxy is not None and host == self._proxy.host else host
+
+    def _resolved(self, addresses: Sequence[Address]) -> None:
         self._addresses = interleave(addresses)
         self._owner.dial_entered(Phase.CONNECT)
         self._try_next()
@@ -343,7 +368,7 @@ class Dial:
 
     def _refused(self) -> ConnectError:
         tried = "; ".join(f"{address_text(address)}: {os.strerror(code)}" for address, code in self._errors)
-        error = ConnectError(f"cannot connect to {self._whom} port {self._port} ({tried})")
+        error = ConnectError(f"cannot connect to {self._named(self._host)} port {self._port} ({tried})")
         error.errno = self._errors[-1][1]
         error.__cause__ = OSError(error.errno, os.strerror(error.errno))
         return error
@@ -361,16 +386,16 @@ class Dial:
         if proxy is None or (self._context is None and proxy.speaks_http):
             self._at_origin(connection)
             return
-        if not proxy.speaks_http:
-            connection.abort()
-            self._fail(ProxyError(f"the proxy {proxy} speaks SOCKS, which is not supported"))
-            return
-        from rawdl.passage import Passage
-        from rawdl.proto.proxy import Tunnel
+        from rawdl.passage import Passage, asking_for
 
         self._owner.dial_entered(Phase.PROXY)
-        tunnel = Tunnel(self.origin.host, self.origin.port, proxy)
-        self._handshake = Passage(connection, tunnel, self._then(self._at_origin))
+        try:
+            asking = asking_for(self._target, self.origin.port, proxy)
+        except ProxyError as exc:
+            connection.abort()
+            self._fail(exc)
+            return
+        self._handshake = Passage(connection, asking, self._then(self._at_origin))
         self._handshake.start()
 
     def _at_origin(self, connection: Connection) -> None:
@@ -426,11 +451,7 @@ class Dial:
             return f"with {self._handshake.peer}"
         if self._attempts:
             return "to " + ", ".join(address_text(address) for _, address in self._attempts.values())
-        return f"{self._whom} port {self._port}"
-
-    @property
-    def _whom(self) -> str:
-        return self._host if self._proxy is None else f"the proxy {self._host}"
+        return f"{self._named(self._host)} port {self._port}"
 
 
 def interleave(addresses: Sequence[Address]) -> list[Address]:

@@ -8,6 +8,7 @@ from typing import Protocol
 from rawdl.connection import Connection
 from rawdl.errors import ConnectionLost, DownloadError
 from rawdl.loop import READ, WRITE
+from rawdl.proto.proxy import Proxy, Tunnel
 
 
 class Asking(Protocol):
@@ -28,6 +29,15 @@ class Asking(Protocol):
 
     def receive_eof(self, *, clean: bool) -> None:
         """Tell that no more comes."""
+
+
+def asking_for(host: str, port: int, proxy: Proxy) -> Asking:
+    """Return what to say to this proxy; ProxyError for what cannot be said."""
+    if proxy.speaks_http:
+        return Tunnel(host, port, proxy)
+    from rawdl.proto.socks import Socks
+
+    return Socks(host, port, proxy)
 
 
 class Passage:

@@ -32,7 +32,7 @@ LAYERS: dict[str, set[str]] = {
     "results": {"errors", "profile", "proto."},
     "connection": {"errors", "sockets", "loop", "resolver", "proto."},
     "tls": {"errors", "loop", "connection"},
-    "passage": {"errors", "loop", "connection"},
+    "passage": {"errors", "loop", "connection", "proto."},
     "pool": {"errors", "loop", "connection", "resolver", "proto."},
     "sinks": {"errors"},
     "destination": {"errors", "sinks"},
@@ -112,7 +112,13 @@ LATE = {
     ("connection", "passage"): "a proxy is asked over a connection that there is already",
     ("task", "aio"): "`await task` loads the asyncio bridge, which knows tasks",
 }
-FOREIGN = {"h11": {"proto.http11"}, "idna": {"proto.url"}, "rich": {"cli."}, "trustme": {"cli.demo"}}
+FOREIGN = {
+    "h11": {"proto.http11"},
+    "socksio": {"proto.socks"},
+    "idna": {"proto.url"},
+    "rich": {"cli."},
+    "trustme": {"cli.demo"},
+}
 NO_IO = {"socket", "ssl", "selectors", "select", "threading", "_thread", "time", "os", "io", "asyncio", "random"}
 NO_IO |= {"logging", "subprocess", "signal", "tempfile", "pathlib", "shutil", "http", "urllib", "concurrent", "queue"}
 NO_IO |= {"multiprocessing", "datetime", "secrets", "uuid", "fcntl", "mmap"}

@@ -162,11 +162,27 @@ def test_a_proxy_without_an_address(world: World):
     assert isinstance(taken.error, rawdl.ResolveError)
 
 
-def test_a_proxy_that_speaks_socks_is_said_to_be_none_of_ours(world: World):
+@pytest.mark.parametrize(("scheme", "known"), [("socks5", True), ("socks5h", False), ("socks4a", False)])
+def test_B6_who_resolves_the_name_under_socks(world: World, scheme: str, known: bool):
+    pytest.importorskip("socksio", reason="the extra socks is not installed")
     proxy(world)
-    taken = journey(world, CONNECT, {"proxy": f"socks5://{PROXY}:3128", "retry": ONE_TRY})
+    serve(world, A, OK)
+    taken = journey(world, f"http://{A}/a", {"proxy": f"{scheme}://{PROXY}:3128", "retry": ONE_TRY})
+    assert isinstance(taken.error, rawdl.DownloadError), "what answers here speaks no SOCKS"
+    looked_up = [line for _, line in world.log if "resolve" in line]
+    assert any(PROXY in line for line in looked_up)
+    assert any(A in line for line in looked_up) == known
+    assert not world.sockets
+
+
+def test_B6_a_name_that_is_too_long_for_socks_is_not_resolved_here(world: World):
+    pytest.importorskip("socksio", reason="the extra socks is not installed")
+    proxy(world)
+    password = "p" * 300
+    taken = journey(world, CONNECT, {"proxy": f"socks5h://u:{password}@{PROXY}:3128", "retry": ONE_TRY})
     assert isinstance(taken.error, rawdl.ProxyError)
-    assert world.requests == [] and not world.sockets
+    assert "a password of 300 bytes" in str(taken.error)
+    assert not world.sockets
 
 
 # Which one
