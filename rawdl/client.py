@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -124,7 +124,7 @@ class Client:
         self._shared = Shared(
             loop=loop,
             pool=Pool(loop, max_concurrent=concurrent, max_per_host=per_host),
-            dialer=Dialer(loop, self._resolver, self._trust.context, socket_factory),
+            dialer=Dialer(loop, self._resolver, self._trust.context, socket_factory, self._trust.pins),
             context_for=self._trust.context_for,
             look_up=self._look_up,
             bucket=None if rate_limit is None else TokenBucket(rate_limit, loop.now),
@@ -499,6 +499,7 @@ class Trust:
     def __init__(self, settings: TLS | SSLContext | None) -> None:
         self._settings = settings
         self._context: SSLContext | None = None
+        self.pins: Collection[str] = getattr(settings, "pins", ())
 
     def context_for(self, url: URL) -> SSLContext | None:
         """Return the context for the origin of a URL; None for http."""
@@ -512,7 +513,7 @@ class Trust:
             try:
                 self._context = context_of(self._settings)
             except OSError as exc:  # ssl.SSLError is one
-                raise TLSError(f"cannot use the CA file: {exc}", certificate=True, errno=exc.errno) from exc
+                raise TLSError(f"cannot use the files of tls=: {exc}", certificate=True, errno=exc.errno) from exc
             if not self._context.verify_mode:
                 import logging
 

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rawdl import sockets
@@ -180,10 +180,12 @@ class Dialer:
         resolver: Resolver,
         proxy_context: Callable[[], SSLContext],
         socket_factory: SocketFactory | None = None,
+        pins: Collection[str] = (),
     ) -> None:
         self.loop = loop
         self.resolver = resolver
         self.proxy_context = proxy_context  # what authenticates https proxies
+        self.pins = pins  # of which an origin must have one, if there are any
         self.socket_factory: SocketFactory = socket_factory or sockets.Socket
 
     def dial(self, origin: Origin, context: SSLContext | None, proxy: Proxy | None, owner: DialOwner) -> Dial:
@@ -402,16 +404,21 @@ class Dial:
         if self._context is None:
             self._owner.dial_done(connection)
         else:
-            self._secure(connection, self._context, self.origin.host, self._owner.dial_done)
+            self._secure(connection, self._context, self.origin.host, self._owner.dial_done, self._dialer.pins)
 
     def _secure(
-        self, connection: Connection, context: SSLContext, host: str, then: Callable[[Connection], None]
+        self,
+        connection: Connection,
+        context: SSLContext,
+        host: str,
+        then: Callable[[Connection], None],
+        pins: Collection[str] = (),
     ) -> None:
         from rawdl.tls import Handshake
 
         self._owner.dial_entered(Phase.TLS)
         try:
-            self._handshake = Handshake(connection, context, host, self._then(then))
+            self._handshake = Handshake(connection, context, host, self._then(then), pins)
         except ValueError as exc:  # a name that cannot be one of a certificate
             connection.abort()
             self._fail(TLSError(f"cannot speak TLS to {host}: {exc}"))

@@ -8,10 +8,11 @@ RST.
 from __future__ import annotations
 
 import os
+import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 from rawdl.connection import Connection
@@ -24,6 +25,7 @@ _CIPHERTEXT: Final = 131072
 # Plaintext that is handed on at once: what was decrypted last is still in the processor's cache when it is written.
 _PLAINTEXT: Final = 262144
 _INNER: Final = 32768  # the same within TLS to a proxy: two records
+_PIN: Final = re.compile(r"sha256//[A-Za-z0-9+/]{43}=")
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -31,25 +33,49 @@ _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3
 class TLS:
     """How a client's servers are verified.
 
-    ``ca_file`` is a PEM file that *replaces* the system's trusted certificates.  ``verify=False`` accepts any
-    certificate of anybody; it is warned about.  ``minimum_version`` is "1.2" or "1.3".
+    ``ca_file`` is a PEM file that *replaces* the system's trusted certificates, and so does ``ca_dir``, a folder that
+    OpenSSL has hashed.  ``verify=False`` accepts any certificate of anybody; it is warned about.  ``minimum_version``
+    is "1.2" or "1.3".
+
+    ``client_cert`` is a PEM file by which servers that ask for it know the client; ``client_key`` has its key, if that
+    is not in the same file, and ``key_password`` opens it.  ``pins`` are public keys, each as ``sha256//`` and the
+    base64 of its SHA-256 (RFC 7469 2.4): an origin must have one of them, whoever else vouches for it.
     """
 
     ca_file: str | os.PathLike[str] | None = None
+    ca_dir: str | os.PathLike[str] | None = None
+    client_cert: str | os.PathLike[str] | None = None
+    client_key: str | os.PathLike[str] | None = None
+    key_password: str | None = field(default=None, repr=False)
     verify: bool = True
     minimum_version: Literal["1.2", "1.3"] = "1.2"
+    pins: Collection[str] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ca_file, str | os.PathLike | None) or not isinstance(self.verify, bool):
-            raise TypeError("tls.ca_file is a path or None, and tls.verify is True or False")
+        for name in ("ca_file", "ca_dir", "client_cert", "client_key"):
+            if not isinstance(getattr(self, name), str | os.PathLike | None):
+                raise TypeError(f"tls.{name} is a path or None, not {getattr(self, name)!r}")
+        if not isinstance(self.verify, bool):
+            raise TypeError(f"tls.verify is True or False, not {self.verify!r}")
+        if self.client_key is not None and self.client_cert is None:
+            raise ValueError("tls.client_key is of no use without tls.client_cert")
+        if isinstance(self.pins, str) or not isinstance(self.key_password, str | None):
+            raise TypeError("tls.pins is a collection of str, and tls.key_password a str or None")
+        object.__setattr__(self, "pins", tuple(self.pins))
+        for pin in self.pins:
+            if not isinstance(pin, str) or not _PIN.fullmatch(pin):
+                raise ValueError(f"a pin is sha256// and 44 characters of base64, not {pin!r}")
         if not isinstance(self.minimum_version, str):
             raise TypeError(f"tls.minimum_version is a str, not {self.minimum_version!r}")
         if self.minimum_version not in _VERSIONS:
             raise ValueError(f"tls.minimum_version is one of {', '.join(_VERSIONS)}, not {self.minimum_version!r}")
 
     def context(self) -> ssl.SSLContext:
-        """Make the context.  OSError if ``ca_file`` cannot be read, ssl.SSLError if it holds no certificate."""
-        context = ssl.create_default_context(cafile=self.ca_file)
+        """Make the context.  OSError if a file cannot be read, ssl.SSLError if it is not what it should be."""
+        context = ssl.create_default_context(cafile=self.ca_file, capath=self.ca_dir)
+        if self.client_cert is not None:
+            # Never None: OpenSSL would ask the terminal.
+            context.load_cert_chain(self.client_cert, self.client_key, self.key_password or "")
         context.minimum_version = _VERSIONS[self.minimum_version]
         context.hostname_checks_common_name = False  # only a subjectAltName names a server (RFC 9110 4.3.4)
         if not self.verify:
@@ -183,6 +209,12 @@ class TLSConnection(Connection):
         """Whether nothing is left over, in either direction, that belongs to the exchange that has ended."""
         return not (self.pending() or self._unsent or self._outgoing.pending) and self._below.quiet()
 
+    @property
+    def pin(self) -> str:
+        """What stands for the public key of the peer, once the handshake is done; "" if that has none."""
+        certificate = self._ssl.getpeercert(binary_form=True)
+        return pin_of(certificate) if certificate else ""
+
     def splice_source(self) -> int | None:
         """Return None: the kernel cannot read this stream."""
         return None
@@ -204,10 +236,13 @@ class TLSConnection(Connection):
 class Handshake:
     """A TLS handshake under way; ``done(connection, error)`` is called once, at its end."""
 
-    __slots__ = ("_connection", "_done", "_host")
+    __slots__ = ("_connection", "_done", "_host", "_pins")
 
-    def __init__(self, plain: Connection, context: ssl.SSLContext, host: str, done: Done) -> None:
+    def __init__(
+        self, plain: Connection, context: ssl.SSLContext, host: str, done: Done, pins: Collection[str] = ()
+    ) -> None:
         self._host = host
+        self._pins = pins
         self._done = done
         self._connection = TLSConnection(plain, context, host)
 
@@ -224,7 +259,9 @@ class Handshake:
     def _advance(self, mask: int) -> None:
         try:
             wanted = self._connection.handshake()
-        except (ssl.SSLError, ConnectionLost) as exc:
+            if not wanted and self._pins and self._connection.pin not in self._pins:
+                raise _Unpinned(f"its public key is {self._connection.pin}, which is not pinned")
+        except (ssl.SSLError, ConnectionLost, _Unpinned) as exc:
             self._connection.abort()
             self._done(None, self._failed(exc))
             return
@@ -233,9 +270,11 @@ class Handshake:
         else:
             self._done(self._connection, None)
 
-    def _failed(self, exc: ssl.SSLError | ConnectionLost) -> TLSError:
+    def _failed(self, exc: ssl.SSLError | ConnectionLost | _Unpinned) -> TLSError:
         at = f"TLS handshake with {self._host} ({self.peer}) failed"
-        if isinstance(exc, ssl.SSLCertVerificationError):
+        if isinstance(exc, _Unpinned):
+            error = TLSError(f"{at}: {exc}", certificate=True)
+        elif isinstance(exc, ssl.SSLCertVerificationError):
             error = TLSError(f"{at}: certificate not accepted: {exc.verify_message}", certificate=True)
         elif isinstance(exc, ConnectionLost):
             error = TLSError(f"{at}: {exc}", errno=exc.errno)
@@ -249,6 +288,10 @@ class Handshake:
         self._connection.abort()
 
 
+class _Unpinned(Exception):
+    """The peer has another public key than it should."""
+
+
 Done = Callable[[Connection | None, DownloadError | None], None]
 
 
@@ -258,3 +301,30 @@ def _words(exc: ssl.SSLError) -> str:
     if exc.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
         return f"{reason} (the server does not speak TLS on this port; is it plain http?)"
     return reason
+
+
+def pin_of(certificate: bytes) -> str:
+    """Return what stands for the public key of a certificate in DER: the SHA-256 of its SubjectPublicKeyInfo.
+
+    That is the seventh element of the to-be-signed part, or the sixth where there is no version (RFC 5280 4.1).
+    """
+    from base64 import b64encode
+    from hashlib import sha256
+
+    at, _ = _content(certificate, 0)
+    at, _ = _content(certificate, at)
+    elements = 6 if certificate[at] == 0xA0 else 5
+    for _ in range(elements):
+        start, length = _content(certificate, at)
+        at = start + length
+    start, length = _content(certificate, at)
+    return f"sha256//{b64encode(sha256(certificate[at : start + length]).digest()).decode()}"
+
+
+def _content(data: bytes, at: int) -> tuple[int, int]:
+    """Return where the content of an element begins, and how long it is (X.690 8.1)."""
+    length = data[at + 1]
+    if length < 0x80:
+        return at + 2, length
+    size = length & 0x7F
+    return at + 2 + size, int.from_bytes(data[at + 2 : at + 2 + size], "big")

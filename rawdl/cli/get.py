@@ -35,7 +35,6 @@ from rawdl.sinks import DiscardSink, Sink, write_all
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
-    from ssl import SSLContext
     from types import FrameType
 
     from rawdl.proto.auth import Credentials
@@ -69,6 +68,9 @@ class Options(NamedTuple):
     cookies: str | None = None
     proxy: str | None = "env"
     ca_file: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+    pins: Sequence[str] = ()
     verify: bool = True
     timeout: float | None = None
     retries: int = 4
@@ -88,7 +90,10 @@ def run(options: Options) -> int:
     try:
         tls = _tls_settings(options)
     except OSError as exc:  # ssl.SSLError is one
-        return _complain(display, f"CA file {options.ca_file}: {_reason(exc)}", CA_FILE)
+        names = ", ".join(filter(None, (options.ca_file, options.client_cert, options.client_key)))
+        return _complain(display, f"certificates in {names}: {_reason(exc)}", CA_FILE)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
     try:
         if options.directory is not None:
             os.makedirs(options.directory, exist_ok=True)
@@ -370,13 +375,21 @@ def _check_header(header: Mapping[str, str | None] | None) -> None:
         raise UsageError(f"-H: {exc}") from exc
 
 
-def _tls_settings(options: Options) -> TLS | SSLContext | None:
-    if options.ca_file is None and options.verify:
+def _tls_settings(options: Options) -> TLS | None:
+    if not (options.ca_file or options.client_cert or options.client_key or options.pins) and options.verify:
         return None
     from rawdl.tls import TLS
 
-    settings = TLS(ca_file=options.ca_file, verify=options.verify)
-    return settings if options.ca_file is None else settings.context()
+    settings = TLS(
+        ca_file=options.ca_file,
+        client_cert=options.client_cert,
+        client_key=options.client_key,
+        pins=options.pins,
+        verify=options.verify,
+    )
+    if options.ca_file is not None or options.client_cert is not None:
+        settings.context()  # to learn now what is wrong with the files
+    return settings
 
 
 def _cookies(path: str | None) -> CookieJar | None:

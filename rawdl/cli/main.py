@@ -117,6 +117,9 @@ def _options(given: Namespace) -> Options:
         cookies=given.cookies,
         proxy=None if given.proxy == "none" else given.proxy,
         ca_file=given.cacert,
+        client_cert=given.cert,
+        client_key=given.key,
+        pins=tuple(given.pin),
         verify=not given.insecure,
         timeout=given.timeout,
         retries=given.retries,
@@ -172,6 +175,10 @@ def _add_network_options(parser: Parser) -> None:
     add("-x", "--proxy", metavar="URL", default="env", help=proxy_help)
     add("--cookies", metavar="FILE", help="send the cookies in this file, which is in Netscape's format")
     add("--cacert", metavar="FILE", help="trust the certificates in this PEM file, and no other")
+    add("-E", "--cert", metavar="FILE", help="show this client certificate (PEM, with its key)")
+    add("--key", metavar="FILE", help="the key of it, if it is in a file of its own")
+    pin_help = "accept this public key only: sha256// and base64"
+    add("--pin", metavar="KEY", action="append", default=[], help=pin_help)
     add("-k", "--insecure", action="store_true", help="do not verify certificates")
     add("--timeout", metavar="S", type=_seconds, help="give up after so many seconds in total")
     retries_help = "try again so often, with no new byte in between (4)"

@@ -479,6 +479,8 @@ class TestUsage:
             (["-o", "a", "http://h/", "http://i/"], "2 URLs"),
             (["-o", "-", "--json", "http://h/"], "standard output"),
             (["-o", "a", "-J", "http://h/"], "-o and -J both name the file"),
+            (["--pin", "x", "https://h/"], "a pin is sha256//"),
+            (["--key", "x", "https://h/"], "client_key is of no use"),
             (["--digest", "http://h/"], "--digest needs a user"),
             (["-u", "a\nb:secret", "http://h/"], "control characters"),
             (["-o", "", "http://h/"], "empty"),
@@ -514,6 +516,22 @@ class TestTLS:
         url = tls_origin.serve("/a", Script(body=BODY))
         assert rawdl("-q", "--cacert", str(ca_file), url) == (0, b"", "")
         assert (rawdl.folder / "a").read_bytes() == BODY
+
+    @pytest.mark.parametrize("arguments", [["--cert", "none"], ["--cert", "none", "--key", "other"]])
+    def test_a_client_certificate_that_is_not_there(self, rawdl: Command, arguments: list[str]) -> None:
+        outcome = rawdl(*arguments, "https://h/a")
+        assert (outcome.code, outcome.complaint) == (
+            77,
+            f"rawdl: certificates in {', '.join(arguments[1::2])}: No such file or directory",
+        )
+
+    def test_another_key_than_the_pinned_one(self, rawdl: Command, tls_origin: Origin, ca_file: Path) -> None:
+        url = tls_origin.serve("/a", Script(body=BODY))
+        other = f"sha256//{'A' * 43}="
+        outcome = rawdl("--cacert", str(ca_file), "--pin", other, url)
+        assert (outcome.code, tls_origin.requests) == (60, [])
+        pin = outcome.complaint.partition("public key is ")[2].partition(",")[0]
+        assert rawdl("-q", "--cacert", str(ca_file), "--pin", other, "--pin", pin, url).code == 0
 
     def test_k_accepts_anybody_and_warns_once(self, rawdl: Command, tls_origin: Origin) -> None:
         urls = [tls_origin.serve(path, Script(body=b"x")) for path in ("/a", "/b")]
