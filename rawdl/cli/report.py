@@ -64,7 +64,7 @@ CAUSES: Final = (
     Cause(56, "connection broke", (NetworkError,)),
     Cause(CERTIFICATE, "bad certificate"),
     Cause(63, "too large", (TooLarge,)),
-    Cause(CA_FILE, "bad certificate file"),
+    Cause(CA_FILE, "bad PEM file"),
     Cause(SIGNALLED + 2, "interrupted"),
     Cause(SIGNALLED + 15, "terminated"),
 )
