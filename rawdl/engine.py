@@ -262,8 +262,7 @@ class Download:
         self._telling.restart()
         if self._over:
             return Sink()
-        store.expect(head)
-        there = store.size_to_skip()  # now that the name is known
+        there = store.expect(head)
         if there is not None:
             assert self._fetch is not None
             self._fetch.cancel()

@@ -81,17 +81,25 @@ class Store:
 
     # A response
 
-    def expect(self, head: HeadReceived) -> None:
-        """Prepare for what a response brings; refuse what is too large before any of it is written."""
+    def expect(self, head: HeadReceived) -> int | None:
+        """Prepare for what a response brings; refuse what is too large before any of it is written.
+
+        Return how many bytes the file has that is there already, if it is to be left at that: so late that is looked at
+        only where the name was not known before.
+        """
         course, most = self._course, self._job.terms.most
         if most is not None and course.total is not None and course.total > most:
             raise too_large(course.total, most)
         if self._job.part is not None and self._job.part.destination.is_open:
             self._job.part.destination.name(_suggested(head))
+            there = self.size_to_skip()
+            if there is not None:
+                return there
         self.describe()
         if self._is_promised(head.header):
             self._expect(head.header, partial=head.status_code == 206)
             course.learn_mirrors(head.header)
+        return None
 
     def size_to_skip(self) -> int | None:
         """Return how many bytes the file has that is there, if it is to be left at that."""

@@ -133,6 +133,13 @@ class Apache:
         """Return a log so far: `access`, `proxy`, `locked` or `secure`."""
         return (self._folder / f"{name}.log").read_text()
 
+    def wait_for(self, text: str, name: str) -> None:
+        """Wait until a log has it."""
+        deadline = time.monotonic() + START_LIMIT
+        while text not in self.log(name):
+            assert time.monotonic() < deadline, f"{text!r} is not in {self.log(name)!r}"
+            time.sleep(0.02)
+
     def _write(self, http: int, proxy: int, locked: int, secure: int) -> None:
         certificate = self._ca.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem
         certificate.write_to_path(str(self._folder / "server.pem"))

@@ -25,7 +25,7 @@ HARMLESS = {
 }  # fmt: skip
 BOUND = [
     "Authorization", "AUTHORIZATION", "authorization", "Authorization ", "Cookie", "Cookie2", "X-Token",
-    "Proxy-Authorization", "Host", "Origin", "Referer", "If-Match", "If-None-Match", "If-Modified-Since",
+    "Host", "Origin", "Referer", "If-Match", "If-None-Match", "If-Modified-Since",
     "If-Unmodified-Since", "If-Range", "Content-Type", "Connection", "X-Accept", "From",
 ]  # fmt: skip
 
