@@ -16,6 +16,7 @@
     ├── RedirectError                 a redirect that is not followed: too many, a loop, a forbidden target
     ├── StatusError                   a 4xx or 5xx, where fail_on_status asked for this: .status_code
     ├── TooLarge                      the body exceeds limits.body: .limit
+    ├── DecodingError                 the content coding is unknown, broken or incomplete
     ├── ChecksumError                 the bytes are not those that were promised: .expected .actual
     ├── RangeError                    the download cannot be resumed, and must not begin anew
     └── StorageError (OSError)        a file or sink failed: .path
@@ -210,6 +211,12 @@ class TooLarge(DownloadError):
     def __init__(self, message: str, *, limit: int, url: str | None = None) -> None:
         super().__init__(message, url=url)
         self.limit = limit
+
+
+class DecodingError(DownloadError):
+    """The content coding of the body is unknown, broken or incomplete."""
+
+    reason = "decoding"
 
 
 class ChecksumError(DownloadError):

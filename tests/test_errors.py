@@ -16,6 +16,7 @@ from rawdl.errors import (
     ChecksumError,
     ConnectError,
     ConnectionLost,
+    DecodingError,
     DownloadError,
     IncompleteBody,
     IncompleteHead,
@@ -52,6 +53,7 @@ MADE = [
     (IncompleteBody("m", received=5, expected=10, url=URL), "incomplete", 600001, {"received": 5, "expected": 10}),
     (IncompleteBody("m", received=0, expected=None, url=URL), "incomplete", 600001, {"received": 0, "expected": None}),
     (RedirectError("m", url=URL), "redirect", 602001, {}),
+    (DecodingError("m", url=URL), "decoding", 602001, {}),
     (RangeError("m", url=URL), "cannot resume", 602001, {}),
     (
         ChecksumError("m", expected="md5:00", actual="md5:01", url=URL),
@@ -82,6 +84,7 @@ PARENTS = {
     IncompleteBody: (ProtocolError,),
     RedirectError: (DownloadError,),
     RangeError: (DownloadError,),
+    DecodingError: (DownloadError,),
     ChecksumError: (DownloadError,),
     StatusError: (DownloadError,),
     TooLarge: (DownloadError,),
