@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from rawdl.proto.messages import checked_fields
 from rawdl.proto.url import URL
 from rawdl.resolver import Lookup, Resolver, ThreadResolver
 from rawdl.sinks import Sink, TemporaryFile, as_sink
@@ -72,6 +73,21 @@ def _check_choice(name: str, value: bool | str, choices: tuple[bool | str, ...])
         raise TypeError(f"{name} is one of {choices}, not {value!r}")
     if value not in choices:
         raise ValueError(f"{name} is one of {choices}, not {value!r}")
+
+
+def undivided(
+    header: Mapping[str, str | None] | None, connections: int, *, resume: bool | str
+) -> tuple[Mapping[str, str | None], bool]:
+    """Return header and ``resume`` for a body that is to be decoded, which no part of it can be."""
+    from rawdl.proto.decoding import accepted
+
+    if connections > 1 or resume is True:
+        raise ValueError("decode needs the body in one piece: neither resume=True nor several connections")
+    header = {} if header is None else header
+    names = {name.lower() for name, _ in checked_fields(header)}
+    if "range" in names:
+        raise ValueError("decode needs the body in one piece, and the Range in header asks for a part")
+    return header if "accept-encoding" in names else {**header, "Accept-Encoding": accepted()}, False
 
 
 def mirrors_of(given: Iterable[str]) -> tuple[URL, ...]:

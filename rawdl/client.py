@@ -24,6 +24,7 @@ from rawdl.arguments import (
     target_of,
     temporary_file,
     tls_settings,
+    undivided,
 )
 from rawdl.connection import Dialer, SocketFactory
 from rawdl.destination import Destinations
@@ -155,6 +156,7 @@ class Client:
         checksum: str | None = None,
         durable: bool = False,
         remote_time: bool = False,
+        decode: bool = False,
         timeouts: Timeouts | None = None,
         retry: Retry | None = None,
         redirects: Redirects | None = None,
@@ -178,6 +180,10 @@ class Client:
         `BasicAuth`, `DigestAuth` and `BearerAuth`.  ``proxy`` is as of `Client`, and "client" that of the client.
         ``rate_limit`` is in bytes per second; with ``low_speed`` (bytes per second, seconds) a transfer that is slower
         for that long fails (`Timeout`).
+
+        With ``decode`` content codings are asked for and taken off: gzip and deflate, and with the extras br and zstd.
+        Progress then counts the bytes of the wire, the checksum is of the decoded ones, and such a download cannot be
+        continued.  Otherwise a body that comes coded is saved as it came.
 
         With ``use_suggested_name`` the file goes to ``directory`` (None: the current one) under the name that the
         server gives in Content-Disposition (RFC 6266), made safe, or else under the last segment of the URL.  It never
@@ -203,6 +209,7 @@ class Client:
                 ("fail_on_status", fail_on_status),
                 ("durable", durable),
                 ("remote_time", remote_time),
+                ("decode", decode),
                 ("use_suggested_name", use_suggested_name),
             ),
             (("connections", connections), ("min_segment", min_segment)),
@@ -210,6 +217,8 @@ class Client:
             resume=resume,
         )
         checksums = checksums_of(checksum)
+        if decode:
+            header, resume = undivided(header, connections, resume=resume)
         others = mirrors_of(mirrors) if mirrors != () else ()
         terms = self._terms
         own = (timeout, timeouts, limits, low_speed, retry, redirects)
@@ -256,6 +265,7 @@ class Client:
             connections,
             min_segment,
             remote_time,
+            decode,
             progress_interval,
             fail_on_status,
         )
@@ -266,7 +276,7 @@ class Client:
                 recipe |= {"directory": os.path.dirname(part.destination.whole_path), "use_suggested_name": True}
             else:
                 recipe["file_path"] = part.destination.whole_path
-            recipe |= {"exists": exists, "durable": durable, "connections": connections}
+            recipe |= {"exists": exists, "durable": durable, "connections": connections, "decode": decode}
             recipe["mirrors"] = [str(mirror) for mirror in others]
         task = DownloadTask(self._driver, parsed.redacted, success, fail, complete, recipe)
         self._driver.hand(lambda: task.attach(Download(self._shared, job, task)))

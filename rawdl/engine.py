@@ -263,6 +263,7 @@ class Download:
         if self._over:
             return Sink()
         there = store.expect(head)
+        self._telling.decoder = store.decoder
         if there is not None:
             assert self._fetch is not None
             self._fetch.cancel()
@@ -530,13 +531,14 @@ class Download:
 
     def _result(self) -> DownloadResult:
         assert self._telling.headers is not None
-        job, written = self._job, self._telling.written
+        job, written, decoder = self._job, self._telling.written, self._store.decoder
         self._marks.received = written - self._store.resumed_from
         return DownloadResult(
             temp_file_path=job.sink.path if job.part is None else None,
             file_path=None if job.part is None else job.part.path,
             head=self._telling.headers,
-            data_length=written,
+            data_length=written if decoder is None else decoder.decoded,
+            decoded=decoder is not None,
             length_known=not isinstance(self._framing, UntilClose),
             marks=self._marks,
             redirects=self._course.hops,

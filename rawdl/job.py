@@ -125,5 +125,6 @@ class Job(NamedTuple):
     connections: int
     min_segment: int
     remote_time: bool
+    decode: bool
     progress_interval: float
     fail_on_status: bool

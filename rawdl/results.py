@@ -78,7 +78,7 @@ class DownloadResult:
 
     ``file_path`` is what was given, and ``temp_file_path`` the file that was made where none was; with a sink both are
     None.  ``data_length`` is the bytes that were written.  ``cookies`` are the raw Set-Cookie values.
-    ``content_encoding`` is that of the bytes as they were saved ("" for none): they are not decoded.
+    ``content_encoding`` is that of the bytes as they were saved ("" for none, as after ``decode=True``).
     ``length_known`` is False where only the close of the connection told where the body ended, so that nothing could
     tell a truncated one.  ``redirects`` are the URLs left behind, ``attempts`` the errors of the tries that failed,
     ``resumed_from`` the bytes that were there from an earlier download, and ``checksum`` what the bytes were verified
@@ -87,6 +87,7 @@ class DownloadResult:
     """
 
     __slots__ = (
+        "_decoded",
         "attempts",
         "checksum",
         "data_length",
@@ -117,7 +118,9 @@ class DownloadResult:
         resumed_from: int = 0,
         checksum: str = "",
         skipped: bool = False,
+        decoded: bool = False,
     ) -> None:
+        self._decoded = decoded
         self.temp_file_path = temp_file_path
         self.file_path = file_path
         self.status_code = head.status_code
@@ -141,7 +144,7 @@ class DownloadResult:
     @property
     def content_encoding(self) -> str:
         """The codings that the saved bytes have, in the order in which they were applied (RFC 9110 8.4)."""
-        return ", ".join(self.header.get_all("content-encoding"))
+        return "" if self._decoded else ", ".join(self.header.get_all("content-encoding"))
 
     @property
     def profile(self) -> Profile:

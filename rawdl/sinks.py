@@ -176,6 +176,26 @@ class CallableSink(Sink):
             raise sink_error("function", exc) from exc
 
 
+class Decoding(Protocol):
+    """What takes the content codings off."""
+
+    def pieces(self, data: memoryview, /) -> Iterable[bytes]: ...
+
+
+class DecodingSink(Sink):
+    """Take the content codings off, on the way to another sink."""
+
+    __slots__ = ("_decoding", "_sink")
+
+    def __init__(self, sink: Sink, decoding: Decoding) -> None:
+        self._sink = sink
+        self._decoding = decoding
+
+    def write(self, data: memoryview) -> None:
+        for piece in self._decoding.pieces(data):
+            self._sink.write(memoryview(piece))
+
+
 class LimitedSink(Sink):
     """Refuse the byte after the ``most``-th with `TooLarge`, before anything of its piece is written."""
 

@@ -13,10 +13,11 @@ from rawdl.job import Job
 from rawdl.proto.course import Course, Take
 from rawdl.proto.events import HeadReceived
 from rawdl.proto.messages import Headers
-from rawdl.sinks import LimitedSink, Sink
+from rawdl.sinks import DecodingSink, LimitedSink, Sink
 
 if TYPE_CHECKING:
     from rawdl.proto.checksums import Checksum
+    from rawdl.proto.decoding import Decoder
     from rawdl.verify import Verification
 
 # With one of these in the head, there is a promise to be verified.
@@ -30,13 +31,14 @@ class Store:
     ``resumed_from`` counts what an earlier download had left in it.
     """
 
-    __slots__ = ("_course", "_job", "_verification", "_vouched", "resumed_from")
+    __slots__ = ("_course", "_job", "_verification", "_vouched", "decoder", "resumed_from")
 
     def __init__(self, job: Job, course: Course) -> None:
         self._job = job
         self._course = course
         self._verification: Verification | None = None  # once there is something to verify
         self._vouched = job.checksums  # what holds of any version
+        self.decoder: Decoder | None = None  # if the body is coded, and that is to be taken off
         self.resumed_from = 0
 
     def open(self) -> None:
@@ -56,7 +58,7 @@ class Store:
 
     def can_go_on(self, error: DownloadError, written: int) -> bool:
         """Whether another try may add to what is there."""
-        spoiled = isinstance(error, RangeError | ChecksumError)
+        spoiled = isinstance(error, RangeError | ChecksumError) or (self._job.decode and written > 0)
         return not spoiled and (self._course.validator is not None or not written)
 
     @property
@@ -70,7 +72,7 @@ class Store:
             raise RangeError("the server sends the whole file, and the sink cannot begin anew")
         self._job.sink.restart()
         self.resumed_from = 0
-        self._verification = None
+        self._verification = self.decoder = None
 
     def vouch(self, checksum: Checksum | None = None) -> None:
         """Hold whatever comes from now on against what has been promised by now: a mirror follows."""
@@ -96,10 +98,19 @@ class Store:
             if there is not None:
                 return there
         self.describe()
-        if self._is_promised(head.header):
+        self.decoder = self._decoder_for(head.header) if self._job.decode else None
+        if self.decoder is not None and self._vouched:
+            self._verifier()  # of the decoded bytes; what the server promises is of those on the wire
+        elif self.decoder is None and self._is_promised(head.header):
             self._expect(head.header, partial=head.status_code == 206)
             course.learn_mirrors(head.header)
         return None
+
+    def _decoder_for(self, header: Headers) -> Decoder | None:
+        from rawdl.proto.decoding import codings_of, decoder
+
+        codings = ", ".join(header.get_all("content-encoding"))
+        return decoder(codings, limit=self._job.terms.limits.decoded) if codings_of(codings) else None
 
     def size_to_skip(self) -> int | None:
         """Return how many bytes the file has that is there, if it is to be left at that."""
@@ -107,7 +118,7 @@ class Store:
 
     def describe(self) -> None:
         """Tell the part of which version the bytes will be."""
-        if self._job.part is not None:
+        if self._job.part is not None and not self._job.decode:  # whose bytes nothing could go on from
             self._job.part.describe(self._course, self._course.total)
 
     def _is_promised(self, header: Headers) -> bool:
@@ -128,6 +139,8 @@ class Store:
     def continued(self, sink: Sink, answer: Take, head: HeadReceived) -> Sink:
         """Return where the whole body of a response goes, whose new bytes go to ``sink``."""
         base, framed = self._course.base, head.framing.length is not None
+        if self.decoder is not None:
+            sink = DecodingSink(sink, self.decoder)
         if self._job.terms.most is not None and not framed:
             sink = LimitedSink(sink, self._job.terms.most, base)
         if answer.length is None:
@@ -138,8 +151,10 @@ class Store:
     # The end
 
     def promise(self, trailer: Headers, *, partial: bool) -> None:
-        """Take what the trailer section promises."""
-        if not self._course.ranged and trailer.mentions(_PROMISING):
+        """The body is complete: take what its trailer section promises.  DecodingError if its coding is not."""
+        if self.decoder is not None:
+            self.decoder.flush()
+        elif not self._course.ranged and trailer.mentions(_PROMISING):
             self._expect(trailer, partial=partial)
 
     def verify(self) -> bool:

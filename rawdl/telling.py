@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rawdl.loop import Loop
 from rawdl.proto.events import HeadReceived
 from rawdl.proto.messages import Headers
 from rawdl.proto.progress import Progress, ProgressUpdate
 from rawdl.results import HeadersReceived
 from rawdl.task import DownloadTask
+
+if TYPE_CHECKING:
+    from rawdl.proto.decoding import Decoder
 
 
 class Telling:
@@ -16,7 +21,7 @@ class Telling:
     ``interval`` is the shortest time between two progress events, in seconds.
     """
 
-    __slots__ = ("_interval", "_loop", "_progress", "_restarted", "_task", "headers")
+    __slots__ = ("_interval", "_loop", "_progress", "_restarted", "_task", "decoder", "headers")
 
     def __init__(self, loop: Loop, task: DownloadTask, interval: float) -> None:
         self._loop = loop
@@ -25,6 +30,7 @@ class Telling:
         self._progress: Progress | None = None
         self._restarted: ProgressUpdate | None = None  # to be told after the head
         self.headers: HeadersReceived | None = None
+        self.decoder: Decoder | None = None  # which counts as well
 
     def skipped(self, url: str, size: int) -> None:
         """There is no response, and the file has ``size`` bytes."""
@@ -68,7 +74,10 @@ class Telling:
 
     def _tell(self, update: ProgressUpdate) -> None:
         if self._task.has_progress_listeners:
-            self._task.dispatch_progress(update)
+            self._task.dispatch_progress(self._completed(update))
+
+    def _completed(self, update: ProgressUpdate) -> ProgressUpdate:
+        return update if self.decoder is None else update._replace(decoded_bytes_written=self.decoder.decoded)
 
     @property
     def written(self) -> int:
@@ -77,4 +86,6 @@ class Telling:
 
     def snapshot(self) -> ProgressUpdate:
         """Return how far it is now."""
-        return ProgressUpdate() if self._progress is None else self._progress.snapshot(self._loop.time())
+        if self._progress is None:
+            return ProgressUpdate()
+        return self._completed(self._progress.snapshot(self._loop.time()))

@@ -115,6 +115,9 @@ LATE = {
 FOREIGN = {
     "h11": {"proto.http11"},
     "socksio": {"proto.socks"},
+    "brotli": {"proto.decoding"},
+    "backports": {"proto.decoding"},
+    "compression": {"proto.decoding"},
     "idna": {"proto.url"},
     "rich": {"cli."},
     "trustme": {"cli.demo"},

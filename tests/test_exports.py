@@ -46,6 +46,7 @@ ERRORS = [
     "ChecksumError",
     "ConnectError",
     "ConnectionLost",
+    "DecodingError",
     "DownloadError",
     "IncompleteBody",
     "IncompleteHead",

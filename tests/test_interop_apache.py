@@ -80,6 +80,16 @@ def test_the_password_is_never_sent_where_a_digest_will_do(url: str, client: raw
     assert not [line for line in lines if PASSWORD in line or "Basic" in line]
 
 
+def test_a_coding_comes_off(apache: Apache, client: rawdl.Client, tmp_path: Path):
+    text = b"".join(b"line %d\n" % number for number in range(200_000))
+    (apache.root / "t").write_bytes(text)
+    for decode in (True, False):
+        path = tmp_path / str(decode)
+        result = client.download_file(url=f"{apache.http}/gzip/t", file_path=path, decode=decode).result(PATIENCE)
+        assert path.read_bytes() == text
+        assert result.header.get("content-encoding") == ("gzip" if decode else None), "identity is asked for"
+
+
 # As a proxy
 
 TARGETS = ["http", "https"]

@@ -62,6 +62,7 @@ class Options(NamedTuple):
     resume: bool | str = "auto"
     checksum: str | None = None
     remote_time: bool = False
+    decode: bool = False
     header: Mapping[str, str | None] | None = None
     auth: Credentials | None = None
     netrc: bool = False
@@ -181,6 +182,7 @@ class Batch:
             resume=options.resume,
             checksum=options.checksum,
             remote_time=options.remote_time,
+            decode=options.decode,
             header=options.header,
             timeout=options.timeout,
             fail_on_status=True,

@@ -90,6 +90,8 @@ def _objection(given: Namespace) -> str | None:
         return "-o - and --json both want standard output"
     if given.output == "-" and given.resume is True:
         return "-c goes on with a file, and -o - makes none"
+    if given.compressed and given.resume is True:
+        return "-c goes on where the bytes end, which --compressed cannot"
     if given.digest and given.user is None:
         return "--digest needs a user: -u USER"
     if given.output is not None and given.suggested_name:
@@ -111,6 +113,7 @@ def _options(given: Namespace) -> Options:
         resume=given.resume,
         checksum=given.checksum,
         remote_time=given.remote_time,
+        decode=given.compressed,
         header=_joined(given.header),
         auth=_credentials(given.user, digest=given.digest),
         netrc=given.netrc,
@@ -175,6 +178,7 @@ def _add_network_options(parser: Parser) -> None:
     add("-x", "--proxy", metavar="URL", default="env", help=proxy_help)
     add("--cookies", metavar="FILE", help="send the cookies in this file, which is in Netscape's format")
     add("--cacert", metavar="FILE", help="trust the certificates in this PEM file, and no other")
+    add("--compressed", action="store_true", help="ask for compressed content, and save it decompressed")
     add("-E", "--cert", metavar="FILE", help="show this client certificate (PEM, with its key)")
     add("--key", metavar="FILE", help="the key of it, if it is in a file of its own")
     pin_help = "accept this public key only: sha256// and base64"

@@ -160,8 +160,8 @@ class Limits:
     """How much a server may send before it is refused.  Bytes, except for ``fields`` and ``informational``.
 
     ``head`` is over all heads of one response, interim ones included; ``line`` is one header line; ``trailer`` is the
-    whole trailer section.  ``body`` bounds the body as it comes over the wire (None: no bound) and raises `TooLarge`;
-    all the others raise `ProtocolError`.
+    whole trailer section.  ``body`` bounds the body as it comes over the wire, and ``decoded`` what its content codings
+    make of it (None: no bound): both raise `TooLarge`, and all the others `ProtocolError`.
     """
 
     head: int = 65536  # curl allows 300 KiB, node 16 KiB: room for any real server
@@ -172,11 +172,12 @@ class Limits:
     chunk_line: int = 4096
     chunk_extensions: int = 65536  # over one body: extensions come with each chunk and are never used
     body: int | None = None
+    decoded: int | None = None
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if value is None and name == "body":
+            if value is None and name in ("body", "decoded"):
                 continue
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"limits.{name} is a whole number, not {value!r}")

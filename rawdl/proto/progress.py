@@ -21,7 +21,8 @@ class ProgressUpdate(NamedTuple):
     unknown it is 0, ``total_bytes_expected_to_write`` is 0 and ``length_computable`` is False.  ``bytes_per_second``
     is smoothed over some seconds and falls during a stall; ``eta`` is in seconds; both are None while unknown.  Of a
     resumed download both counts are from the start of the file.  ``restarted`` is set in the one event that says that
-    the counts begin at 0 again, because what was there could not be continued.
+    the counts begin at 0 again, because what was there could not be continued.  ``decoded_bytes_written`` is what the
+    body's content codings have made of it so far; None where none are taken off.
     """
 
     progress: int = 0
@@ -31,6 +32,7 @@ class ProgressUpdate(NamedTuple):
     bytes_per_second: float | None = None
     eta: float | None = None
     restarted: bool = False
+    decoded_bytes_written: int | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return Taro's spelling, ready for ``json.dumps``."""
@@ -42,6 +44,7 @@ class ProgressUpdate(NamedTuple):
             "bytesPerSecond": self.bytes_per_second,
             "eta": self.eta,
             "restarted": self.restarted,
+            "decodedBytesWritten": self.decoded_bytes_written,
         }
 
 

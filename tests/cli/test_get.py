@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -117,6 +118,16 @@ class TestFiles:
         flags = ["-o", "b"] if named else []
         assert rawdl("-q", "--checksum", f"SHA-256:{sha256(BODY).hexdigest().upper()}", *flags, url) == (0, b"", "")
         assert rawdl.files() == ["b" if named else "a"]
+
+    def test_compressed_content_is_asked_for_and_decompressed(self, rawdl: Command, origin: Origin) -> None:
+        header = (("Content-Encoding", "gzip"),)
+        url = origin.serve("/a", Script(body=gzip.compress(b"hello" * 100), header=header))
+        outcome = rawdl("--compressed", url)
+        assert (outcome.code, (rawdl.folder / "a").read_bytes()) == (0, b"hello" * 100)
+        assert "gzip" in (origin.wait_request().field("Accept-Encoding") or "")
+        assert "saved as sent" not in outcome.stderr
+        url = origin.serve("/b", Script(body=b"hello", header=header))
+        assert (rawdl("--compressed", url).code, rawdl.files()) == (61, ["a"])
 
     @pytest.mark.parametrize("flag", [None, "-J", "--suggested-name"])
     def test_T43_the_servers_name_on_demand(self, rawdl: Command, origin: Origin, flag: str | None) -> None:
@@ -481,6 +492,7 @@ class TestUsage:
             (["-o", "a", "-J", "http://h/"], "-o and -J both name the file"),
             (["--pin", "x", "https://h/"], "a pin is sha256//"),
             (["--key", "x", "https://h/"], "client_key is of no use"),
+            (["-c", "--compressed", "http://h/"], "--compressed cannot"),
             (["--digest", "http://h/"], "--digest needs a user"),
             (["-u", "a\nb:secret", "http://h/"], "control characters"),
             (["-o", "", "http://h/"], "empty"),
