@@ -8,14 +8,12 @@ import shutil
 import subprocess
 import tempfile
 import time
-from contextlib import closing
 from pathlib import Path
-from socket import socket
 from typing import Self
 
 import trustme
 
-from tests.nginx import START_LIMIT, free_port
+from tests.servers import START_LIMIT, free_port, wait_until_it_listens
 
 USER, PASSWORD, REALM = "user", "secret: word", "a realm"
 _MODULES = "mpm_event authn_core authn_file authz_core authz_user auth_basic auth_digest alias filter deflate"
@@ -118,7 +116,7 @@ class Apache:
         command = [self._program, "-D", "FOREGROUND", "-f", str(self._folder / "conf")]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            self._wait_until_it_listens(ports[0])
+            wait_until_it_listens(self._process, ports[0], (self._folder / "error.log").read_text)
         except BaseException:
             self.__exit__()
             raise
@@ -153,16 +151,6 @@ class Apache:
         (self._folder / "digests").write_text(f"{USER}:{REALM}:{hashed}\n")
         sha = subprocess.run(["openssl", "passwd", "-apr1", PASSWORD], capture_output=True, text=True, check=True)
         (self._folder / "passwords").write_text(f"{USER}:{sha.stdout.strip()}\n")
-
-    def _wait_until_it_listens(self, port: int) -> None:
-        deadline = time.monotonic() + START_LIMIT
-        while self._process.poll() is None and time.monotonic() < deadline:
-            with closing(socket()) as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
-            time.sleep(0.02)
-        error = self._folder / "error.log"
-        raise RuntimeError("apache2 does not run: " + (error.read_text() if error.exists() else ""))
 
 
 def _module(name: str) -> Path:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
-from contextlib import closing
-from socket import socket
 from typing import Self
 
-from tests.nginx import START_LIMIT, free_port
+from tests.servers import free_port, wait_until_it_listens
 
 
 class Microsocks:
@@ -27,14 +24,12 @@ class Microsocks:
         self.port = free_port()
         nothing = subprocess.DEVNULL
         self._process = subprocess.Popen([*self._command, "-p", str(self.port)], stdin=nothing, stderr=nothing)
-        deadline = time.monotonic() + START_LIMIT
-        while self._process.poll() is None and time.monotonic() < deadline:
-            with closing(socket()) as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return self
-            time.sleep(0.02)
-        self.__exit__()
-        raise RuntimeError("microsocks does not run")
+        try:
+            wait_until_it_listens(self._process, self.port, lambda: "it does not say why")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._process.terminate()

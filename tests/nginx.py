@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
-import time
-from contextlib import closing
 from pathlib import Path
 from typing import Self
 
 import trustme
 
-START_LIMIT = 10.0  # seconds: hang guard
+from tests.servers import free_port, wait_until_it_listens
+
 CONFIG = """
 daemon off;
 {user}
@@ -75,7 +73,7 @@ class Nginx:
         command = [self._program, "-p", str(self._folder), "-e", str(self._folder / "error.log"), "-c", str(config)]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            self._wait_until_it_listens(http)
+            wait_until_it_listens(self._process, http, (self._folder / "error.log").read_text)
         except BaseException:
             self.__exit__()
             raise
@@ -95,18 +93,3 @@ class Nginx:
         # As root, the worker would give up its rights, and with them the way into a private temporary folder.
         user = "user root;" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""
         return CONFIG.format(folder=self._folder, root=self.root, http=http, https=https, user=user, chunked=chunked)
-
-    def _wait_until_it_listens(self, port: int) -> None:
-        deadline = time.monotonic() + START_LIMIT
-        while self._process.poll() is None and time.monotonic() < deadline:
-            with closing(socket.socket()) as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
-            time.sleep(0.02)
-        raise RuntimeError("nginx does not run: " + (self._folder / "error.log").read_text())
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -721,7 +721,7 @@ def test_S35_a_task_that_has_ended_has_its_progress_and_holds_nothing_else(world
         assert handed() is None
     finally:
         gc.enable()
-    assert task.progress == (100, len(BODY), len(BODY), True, task.progress.bytes_per_second, 0.0, False)
+    assert task.progress == (100, len(BODY), len(BODY), True, task.progress.bytes_per_second, 0.0, False, None)
 
 
 def test_S35_progress_before_the_head_is_zeros(world: World):

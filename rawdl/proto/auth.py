@@ -35,8 +35,8 @@ _PARAMETER: Final = re.compile(
 )
 
 
-class BasicAuth:
-    """A user name and a password, sent with the first request already (RFC 7617), in UTF-8.
+class _Login:
+    """A user name and a password.
 
     Raises TypeError for what is no str, and ValueError for control characters or a colon in the name, which could not
     be told from that before the password.
@@ -48,33 +48,33 @@ class BasicAuth:
         self.username = _checked("a user name", username)
         self.password = _checked("a password", password)
         if ":" in username:
-            raise ValueError("a user name has no colon (RFC 7617 2)")
+            raise ValueError("a user name has no colon (RFC 7617 2, RFC 7616 3.4.2)")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.username!r}, '***')"
+
+
+class BasicAuth(_Login):
+    """A user name and a password, sent with the first request already, in UTF-8 (RFC 7617).
+
+    Raises TypeError for what is no str, and ValueError for control characters or a colon in the name.
+    """
+
+    __slots__ = ()
 
     @property
     def field(self) -> str:
         """The value of Authorization."""
         return f"Basic {b2a_base64(f'{self.username}:{self.password}'.encode(), newline=False).decode()}"
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.username!r}, '***')"
 
-
-class DigestAuth:
+class DigestAuth(_Login):
     """A user name and a password that is not sent, but proved to be known once the server has asked (RFC 7616).
 
     Of what the server offers SHA-256 goes before MD5.  Raises as `BasicAuth` does.
     """
 
-    __slots__ = ("password", "username")
-
-    def __init__(self, username: str, password: str) -> None:
-        self.username = _checked("a user name", username)
-        self.password = _checked("a password", password)
-        if ":" in username:
-            raise ValueError("a user name has no colon (RFC 7616 3.4.2)")
-
-    def __repr__(self) -> str:
-        return f"DigestAuth({self.username!r}, '***')"
+    __slots__ = ()
 
 
 class BearerAuth:

@@ -257,4 +257,5 @@ def test_taros_spelling() -> None:
         "bytesPerSecond": 2.5,
         "eta": 2.0,
         "restarted": False,
+        "decodedBytesWritten": None,
     }
