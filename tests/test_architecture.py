@@ -65,8 +65,9 @@ LAYERS: dict[str, set[str]] = {
     | {"proto."},
     "telling": {"loop", "results", "task", "proto."},
     "store": {"errors", "job", "partfile", "sinks", "continuation", "verify", "proto."},
-    "engine": {"errors", "loop", "throttle", "pool", "job", "fetch", "crew", "sinks", "store"}
-    | {"telling", "results", "task", "proto."},
+    "retrieval": {"errors", "loop", "throttle", "pool", "job", "fetch", "crew", "sinks", "store", "telling", "results"}
+    | {"task", "proto."},
+    "engine": {"errors", "loop", "job", "fetch", "retrieval", "store", "telling", "results", "task", "proto."},
     "refusal": {"errors", "job", "task", "proto."},
     "aio": {"errors", "driver", "results", "task"},
     "passwords": {"proto."},

@@ -502,7 +502,7 @@ def test_T28_abort_by_a_signal_handler_at_any_line(site: Site, stride: int, tmp_
 def test_T30_abort_by_a_signal_handler_at_each_of_the_last_lines(site: Site, tmp_path: Path):
     """Here the outcome is decided, once: before the decision it is an abort, and from then on a success."""
     lines = lines_of_a_run(site, tmp_path)
-    aborted = [abort_at_line(site, line, tmp_path) for line in range(lines - 200, lines + 1)]
+    aborted = [abort_at_line(site, line, tmp_path) for line in range(lines - 260, lines + 1)]
     assert aborted[0] is True
     assert aborted[-1] is False
     assert aborted == sorted(aborted, reverse=True)
