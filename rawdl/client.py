@@ -269,15 +269,7 @@ class Client:
             progress_interval,
             fail_on_status,
         )
-        recipe: dict[str, object] | None = None
-        if part is not None:
-            recipe = {"url": str(parsed), "checksum": checksum}
-            if use_suggested_name:
-                recipe |= {"directory": os.path.dirname(part.destination.whole_path), "use_suggested_name": True}
-            else:
-                recipe["file_path"] = part.destination.whole_path
-            recipe |= {"exists": exists, "durable": durable, "connections": connections, "decode": decode}
-            recipe["mirrors"] = [str(mirror) for mirror in others]
+        recipe = None if part is None else {"exists": exists, "durable": durable, **_recipe(job, part)}
         task = DownloadTask(self._driver, parsed.redacted, success, fail, complete, recipe)
         self._driver.hand(lambda: task.attach(Download(self._shared, job, task)))
         return task
@@ -484,6 +476,22 @@ class Client:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._shared.live)} tasks"
         return f"<Client {state}, {self._shared.pool!r}>"
+
+
+def _recipe(job: Job, part: PartFile) -> dict[str, object]:
+    """Return what a download is made of, as plain data: options of `Client.download_file`."""
+    path = part.destination.whole_path
+    where: dict[str, object] = {"file_path": path}
+    if part.destination.is_open:
+        where = {"directory": os.path.dirname(path), "use_suggested_name": True}
+    return {
+        "url": str(job.request.url),
+        **where,
+        "checksum": str(job.checksums[0]) if job.checksums else None,
+        "connections": job.connections,
+        "decode": job.decode,
+        "mirrors": [str(mirror) for mirror in job.mirrors],
+    }
 
 
 class Jar:

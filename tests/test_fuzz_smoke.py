@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 FUZZ = Path(__file__).resolve().parent.parent / "fuzz"
-NAMES = ["fuzz_url", "fuzz_fields", "fuzz_response"]
+NAMES = ["fuzz_url", "fuzz_fields", "fuzz_grammar", "fuzz_decoding", "fuzz_response"]
 steady = settings(derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -24,7 +24,7 @@ def load(name: str) -> ModuleType:
 
 HARNESSES = {name: load(name) for name in NAMES}
 smoke = load("smoke")
-url, fields, response = HARNESSES.values()
+url, fields, grammar, decoding, response = HARNESSES.values()
 
 
 def pieces(*tokens: bytes) -> st.SearchStrategy[bytes]:
@@ -32,6 +32,11 @@ def pieces(*tokens: bytes) -> st.SearchStrategy[bytes]:
     return st.lists(st.sampled_from(tokens) | st.binary(max_size=6), max_size=30).map(b"".join)
 
 
+GRAMMAR_PIECES = pieces(
+    *b'Digest |Basic |realm=|"a\\"b"|, |;|=|<a>|rel=|http://|socks5h://|u:canary@|[::1]|:80|*|.example.org|10.0.0.0/8'.split(
+        b"|"
+    )
+)
 URL_PIECES = pieces(
     *(
         b"http:",
@@ -144,6 +149,18 @@ def test_fields(data: bytes) -> None:
 
 
 @settings(steady, max_examples=300)
+@given(st.binary(max_size=80) | GRAMMAR_PIECES)
+def test_grammar(data: bytes) -> None:
+    grammar.check(data)
+
+
+@steady
+@given(st.binary(max_size=80))
+def test_decoding(data: bytes) -> None:
+    decoding.check(data)
+
+
+@steady
 @given(responses() | CHUNKS.map(response.CHUNKED.__add__))
 def test_responses(data: bytes) -> None:
     response.check(data)
