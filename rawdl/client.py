@@ -26,8 +26,9 @@ from rawdl.arguments import (
     tls_settings,
     undivided,
 )
-from rawdl.connection import Dialer, SocketFactory
+from rawdl.connection import SocketFactory
 from rawdl.destination import Destinations
+from rawdl.dial import Dialer
 from rawdl.driver import Driver
 from rawdl.engine import Download
 from rawdl.errors import DownloadError, TLSError

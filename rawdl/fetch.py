@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from rawdl.alarm import Alarm
-from rawdl.connection import Connection, Dial
+from rawdl.connection import Connection
+from rawdl.dial import Dial
 from rawdl.errors import ConnectionLost, DownloadError, IncompleteBody, Timeout
 from rawdl.job import Shared, Terms
 from rawdl.lanes import Lanes, deliver

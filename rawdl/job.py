@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from rawdl.connection import Dialer
+from rawdl.dial import Dialer
 from rawdl.lanes import SparePipe
 from rawdl.loop import Loop
 from rawdl.pool import Key, Pool

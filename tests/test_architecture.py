@@ -30,7 +30,8 @@ LAYERS: dict[str, set[str]] = {
     "resolver": {"errors", "loop"},
     "profile": set(),
     "results": {"errors", "profile", "proto."},
-    "connection": {"errors", "sockets", "loop", "resolver", "proto."},
+    "connection": {"errors", "loop", "resolver"},
+    "dial": {"errors", "sockets", "loop", "resolver", "connection", "passage", "tls", "proto."},
     "tls": {"errors", "loop", "connection"},
     "passage": {"errors", "loop", "connection", "proto."},
     "pool": {"errors", "loop", "connection", "resolver", "proto."},
@@ -46,8 +47,8 @@ LAYERS: dict[str, set[str]] = {
     "alarm": {"loop", "proto."},
     "throttle": {"loop", "proto."},
     "lanes": {"loop", "connection", "sinks", "proto."},
-    "job": {"loop", "connection", "lanes", "pool", "sinks", "partfile", "task", "proto."},
-    "fetch": {"errors", "loop", "alarm", "throttle", "connection", "lanes", "pool", "job", "results", "sinks"}
+    "job": {"loop", "dial", "lanes", "pool", "sinks", "partfile", "task", "proto."},
+    "fetch": {"errors", "loop", "alarm", "throttle", "connection", "dial", "lanes", "pool", "job", "results", "sinks"}
     | {"proto."},
     "crew": {
         "errors",
@@ -80,6 +81,7 @@ LAYERS: dict[str, set[str]] = {
         "loop",
         "resolver",
         "connection",
+        "dial",
         "tls",
         "pool",
         "sinks",
@@ -109,8 +111,6 @@ LAYERS: dict[str, set[str]] = {
 }
 # Upward imports inside a function: what they load is rarely needed, and is above.  Each with its reason.
 LATE = {
-    ("connection", "tls"): "TLS is loaded when an https URL comes, and is built on plain connections",
-    ("connection", "passage"): "a proxy is asked over a connection that there is already",
     ("task", "aio"): "`await task` loads the asyncio bridge, which knows tasks",
 }
 FOREIGN = {
@@ -316,7 +316,7 @@ PLANTED = [
 HARMLESS = [
     ("proto.url", "import re\nfrom rawdl.errors import InvalidURL\nfrom rawdl.proto import fields"),
     ("proto.http11", "import h11"),
-    ("connection", "def f():\n    from rawdl.tls import Handshake"),
+    ("task", "def f():\n    from rawdl.aio import wait"),
     ("connection", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rawdl.tls import Handshake"),
     ("task", "if typing.TYPE_CHECKING:\n    from rawdl.client import Client"),
     ("loop", "import time"),

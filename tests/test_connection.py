@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import rawdl
-from rawdl.connection import interleave
+from rawdl.dial import interleave
 from tests import once
 from tests.origin import Origin, Script
 from tests.recorder import Recorder

@@ -1,0 +1,331 @@
+"""Connections in the making: resolve, race the addresses (RFC 8305), ask the proxy, shake hands."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from rawdl import sockets
+from rawdl.connection import Connection, Socket, SocketFactory, address_text
+from rawdl.errors import ConnectError, DownloadError, ProxyError, ResolveError, TLSError
+from rawdl.loop import WRITE, Loop, Timer
+from rawdl.proto.timeouts import Phase
+from rawdl.proto.url import Origin
+from rawdl.resolver import Address, Cancel, Resolver, literal_address
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from rawdl.passage import Passage
+    from rawdl.proto.proxy import Proxy
+    from rawdl.tls import Handshake
+
+# RFC 8305 5: the time that an address has before the next one is tried beside it.
+_ATTEMPT_DELAY: Final = 0.25
+_IN_PROGRESS: Final = frozenset(
+    {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, getattr(errno, "WSAEWOULDBLOCK", -1)}
+)
+
+
+class Dialer:
+    """Make connections: everything that they have in common."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        resolver: Resolver,
+        proxy_context: Callable[[], SSLContext],
+        socket_factory: SocketFactory | None = None,
+        pins: Collection[str] = (),
+    ) -> None:
+        self.loop = loop
+        self.resolver = resolver
+        self.proxy_context = proxy_context  # what authenticates https proxies
+        self.pins = pins  # of which an origin must have one, if there are any
+        self.socket_factory: SocketFactory = socket_factory or sockets.Socket
+
+    def dial(self, origin: Origin, context: SSLContext | None, proxy: Proxy | None, owner: DialOwner) -> Dial:
+        """Begin to connect to ``origin``, over TLS if there is a context, by way of a proxy if there is one.
+
+        An http URL is not tunnelled through an http proxy: what the owner gets then is a connection to that.  The owner
+        is told after this has returned.
+        """
+        return Dial(self, origin, context, proxy, owner)
+
+
+class DialOwner(Protocol):
+    """Who wants a connection."""
+
+    def dial_entered(self, phase: Phase) -> None:
+        """The dial has got as far as ``phase``: resolve, connect, proxy or tls."""
+
+    def dial_done(self, connection: Connection) -> None:
+        """There it is."""
+
+    def dial_failed(self, error: DownloadError) -> None:
+        """There will be none."""
+
+
+class Dial:
+    """One connection in the making: resolve, race the addresses, ask the proxy, shake hands.
+
+    `cancel` closes all of it at once.
+    """
+
+    __slots__ = (
+        "_addresses",
+        "_attempts",
+        "_cancel",
+        "_context",
+        "_dialer",
+        "_errors",
+        "_handshake",
+        "_host",
+        "_owner",
+        "_port",
+        "_proxy",
+        "_target",
+        "_timer",
+        "origin",
+    )
+
+    def __init__(
+        self, dialer: Dialer, origin: Origin, context: SSLContext | None, proxy: Proxy | None, owner: DialOwner
+    ) -> None:
+        self.origin = origin
+        self._proxy = proxy
+        self._host, self._port = (origin.host, origin.port) if proxy is None else (proxy.host, proxy.port)
+        self._target = origin.host  # as the proxy is told it
+        self._dialer = dialer
+        self._context = context
+        self._owner = owner
+        self._addresses: list[Address] = []
+        self._attempts: dict[int, tuple[Socket, Address]] = {}
+        self._errors: list[tuple[Address, int]] = []
+        self._timer: Timer | None = None
+        self._handshake: Handshake | Passage | None = None
+        self._cancel: Cancel | None = dialer.loop.call_at(dialer.loop.now, self._begin).cancel
+
+    def _begin(self) -> None:
+        if self._proxy is not None and self._proxy.scheme == "socks5":  # whose names are resolved here
+            self._look_up(self.origin.host, self.origin.port, self._target_found)
+        else:
+            self._look_up(self._host, self._port, self._resolved)
+
+    def _target_found(self, addresses: Sequence[Address]) -> None:
+        self._target = addresses[0][1][0]
+        self._look_up(self._host, self._port, self._resolved)
+
+    def _look_up(self, host: str, port: int, then: Callable[[Sequence[Address]], None]) -> None:
+        literal = literal_address(host, port)
+        if literal is not None:
+            self._cancel = None
+            then([literal])
+            return
+        self._owner.dial_entered(Phase.RESOLVE)
+
+        def answered(addresses: Sequence[Address], error: ResolveError | None) -> None:
+            """Take the resolver's answer, in whatever thread it comes, to the loop."""
+            self._dialer.loop.call_soon_threadsafe(lambda: self._answered(host, addresses, error, then))
+
+        try:
+            self._cancel = self._dialer.resolver.resolve(host, port, socket.AF_UNSPEC, answered)
+        except Exception as exc:  # of somebody's own resolver
+            error = ResolveError(f"cannot resolve {self._named(host)}: {type(exc).__name__}: {exc}")
+            error.__cause__ = exc
+            self._fail(error)
+
+    def _answered(
+        self,
+        host: str,
+        addresses: Sequence[Address],
+        error: ResolveError | None,
+        then: Callable[[Sequence[Address]], None],
+    ) -> None:
+        if self._cancel is None:
+            return  # cancelled while the answer was on its way
+        self._cancel = None
+        if error is not None or not addresses:
+            self._fail(error or ResolveError(f"cannot resolve {self._named(host)}: it has no address"))
+        else:
+            then(addresses)
+
+    def _named(self, host: str) -> str:
+        return f"the proxy {host}" if self._proxy is not None and host == self._proxy.host else host
+
+    def _resolved(self, addresses: Sequence[Address]) -> None:
+        self._addresses = interleave(addresses)
+        self._owner.dial_entered(Phase.CONNECT)
+        self._try_next()
+
+    # The race (RFC 8305 5)
+
+    def _try_next(self) -> None:
+        """Begin an attempt with the next address; those that are under way go on."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._addresses:
+            address = self._addresses.pop(0)
+            code = self._attempt(address)
+            if code is None:
+                if self._addresses:
+                    loop = self._dialer.loop
+                    self._timer = loop.call_at(loop.now + _ATTEMPT_DELAY, self._try_next)
+                return
+            self._errors.append((address, code))
+        if not self._attempts:
+            self._fail(self._refused())
+
+    def _attempt(self, address: Address) -> int | None:
+        """Begin to connect; return the error number if that failed at once."""
+        try:
+            sock = self._dialer.socket_factory(address[0], socket.SOCK_STREAM, 0)
+        except OSError as exc:
+            return exc.errno or errno.EIO
+        try:
+            sock.setblocking(False)
+            # The request is one small segment, sent when it is complete: there is nothing to gather it with.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            code = sock.connect_ex(address[1])
+            if code and code not in _IN_PROGRESS:
+                sock.close()
+                return code
+            fd = self._dialer.loop.register(sock, WRITE, lambda mask: self._decided(fd))
+        except OSError as exc:
+            sock.close()
+            return exc.errno or errno.EIO
+        self._attempts[fd] = (sock, address)
+        return None
+
+    def _decided(self, fd: int) -> None:
+        """One attempt has succeeded or failed."""
+        sock, address = self._attempts[fd]
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._drop(fd)
+            self._errors.append((address, code))
+            self._try_next()
+            return
+        del self._attempts[fd]
+        self._stop_racing()
+        self._connected(Connection(self._dialer.loop, sock, address))
+
+    def _drop(self, fd: int) -> None:
+        sock, _ = self._attempts.pop(fd)
+        self._dialer.loop.unregister(fd)
+        sock.close()
+
+    def _stop_racing(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._addresses.clear()
+        for fd in list(self._attempts):
+            self._drop(fd)
+
+    def _refused(self) -> ConnectError:
+        tried = "; ".join(f"{address_text(address)}: {os.strerror(code)}" for address, code in self._errors)
+        error = ConnectError(f"cannot connect to {self._named(self._host)} port {self._port} ({tried})")
+        error.errno = self._errors[-1][1]
+        error.__cause__ = OSError(error.errno, os.strerror(error.errno))
+        return error
+
+    # Connected
+
+    def _connected(self, connection: Connection) -> None:
+        if self._proxy is not None and self._proxy.scheme == "https":
+            self._secure(connection, self._dialer.proxy_context(), self._proxy.host, self._at_proxy)
+        else:
+            self._at_proxy(connection)
+
+    def _at_proxy(self, connection: Connection) -> None:
+        proxy = self._proxy
+        if proxy is None or (self._context is None and proxy.speaks_http):
+            self._at_origin(connection)
+            return
+        from rawdl.passage import Passage, asking_for
+
+        self._owner.dial_entered(Phase.PROXY)
+        try:
+            asking = asking_for(self._target, self.origin.port, proxy)
+        except ProxyError as exc:
+            connection.abort()
+            self._fail(exc)
+            return
+        self._handshake = Passage(connection, asking, self._then(self._at_origin))
+        self._handshake.start()
+
+    def _at_origin(self, connection: Connection) -> None:
+        if self._context is None:
+            self._owner.dial_done(connection)
+        else:
+            self._secure(connection, self._context, self.origin.host, self._owner.dial_done, self._dialer.pins)
+
+    def _secure(
+        self,
+        connection: Connection,
+        context: SSLContext,
+        host: str,
+        then: Callable[[Connection], None],
+        pins: Collection[str] = (),
+    ) -> None:
+        from rawdl.tls import Handshake
+
+        self._owner.dial_entered(Phase.TLS)
+        try:
+            self._handshake = Handshake(connection, context, host, self._then(then), pins)
+        except ValueError as exc:  # a name that cannot be one of a certificate
+            connection.abort()
+            self._fail(TLSError(f"cannot speak TLS to {host}: {exc}"))
+            return
+        self._handshake.start()
+
+    def _then(self, step: Callable[[Connection], None]) -> Callable[[Connection | None, DownloadError | None], None]:
+        """Return what ends a handshake: with the next step, or with its error."""
+
+        def done(connection: Connection | None, error: DownloadError | None) -> None:
+            self._handshake = None
+            if connection is not None:
+                step(connection)
+            else:
+                assert error is not None
+                self._fail(error)
+
+        return done
+
+    def _fail(self, error: DownloadError) -> None:
+        self.cancel()
+        self._owner.dial_failed(error)
+
+    def cancel(self) -> None:
+        """Close every socket that this has opened, and tell the owner nothing more."""
+        if self._cancel is not None:
+            self._cancel()
+            self._cancel = None
+        self._stop_racing()
+        if self._handshake is not None:
+            self._handshake.abort()
+            self._handshake = None
+
+    def describe(self) -> str:
+        """Say how far this is, for the message of a time-out."""
+        if self._handshake is not None:
+            return f"with {self._handshake.peer}"
+        if self._attempts:
+            return "to " + ", ".join(address_text(address) for _, address in self._attempts.values())
+        return f"{self._named(self._host)} port {self._port}"
+
+
+def interleave(addresses: Sequence[Address]) -> list[Address]:
+    """Order addresses so that the families take turns, each in its own order (RFC 8305 4)."""
+    first = [address for address in addresses if address[0] == addresses[0][0]]
+    others = [address for address in addresses if address[0] != addresses[0][0]]
+    mixed: list[Address] = []
+    while first or others:
+        mixed += first[:1] + others[:1]
+        del first[:1], others[:1]
+    return mixed
