@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+import socket
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from rawdl.dial import AddressRules
 from rawdl.proto.messages import checked_fields
 from rawdl.proto.url import URL
-from rawdl.resolver import Lookup, Resolver, ThreadResolver
+from rawdl.resolver import Lookup, Resolver, ThreadResolver, literal_address
 from rawdl.sinks import Sink, TemporaryFile, as_sink
 
 if TYPE_CHECKING:
@@ -36,6 +38,17 @@ def resolver_of(given: Lookup | Resolver | None) -> Resolver:
     if callable(given):
         return ThreadResolver(given)
     raise TypeError(f"a resolver is a callable or has resolve(); {type(given).__name__} is neither")
+
+
+def address_rules(family: str | None, policy: Callable[[str, str], object] | None, local: str | None) -> AddressRules:
+    """Return which addresses a client uses."""
+    families = {None: socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+    if family not in families:
+        raise ValueError(f"family is 'ipv4', 'ipv6' or None, not {family!r}")
+    address = None if local is None else literal_address(local, 0)
+    if local is not None and address is None:
+        raise ValueError(f"local_address is an IP address, not {local!r}")
+    return AddressRules(families[family], policy, address)
 
 
 def check_scalars(url: str | None, progress_interval: float) -> None:

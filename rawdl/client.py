@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rawdl.arguments import (
+    address_rules,
     check_options,
     check_scalars,
     checked_count,
@@ -76,6 +77,9 @@ class Client:
     passwords by host: a path, or True for the user's own.  ``cookies`` is a jar (`http.cookiejar`) to be used and
     filled; without one, what a redirect sets is sent on its way only.  ``proxy`` is the URL of one, or None; "env" asks
     the environment, as it is now, for each URL (``http_proxy``, ``https_proxy``, ``all_proxy``, ``no_proxy``).
+
+    ``family`` is "ipv4", "ipv6" or None for both.  ``address_policy`` is asked with the host and each of its addresses,
+    whether to connect there, at every hop; `rawdl.policies.public_only` is one.  ``local_address`` is connected from.
     """
 
     def __init__(
@@ -99,6 +103,9 @@ class Client:
         selector: Selector | None = None,
         clock: Callable[[], float] | None = None,
         socket_factory: SocketFactory | None = None,
+        family: str | None = None,
+        address_policy: Callable[[str, str], object] | None = None,
+        local_address: str | None = None,
     ) -> None:
         self._timeouts = Timeouts() if timeouts is None else checked_instance("timeouts", timeouts, Timeouts)
         self._limits = Limits() if limits is None else checked_instance("limits", limits, Limits)
@@ -114,9 +121,11 @@ class Client:
         jar = Jar(cookies)
         self._proxies = proxies_of(proxy)
         self._trust = Trust(tls_settings(tls))
-        for name, function in (("clock", clock), ("socket_factory", socket_factory)):
+        functions = (("clock", clock), ("socket_factory", socket_factory), ("address_policy", address_policy))
+        for name, function in functions:
             if function is not None:
                 check_callback(name, function)
+        rules = address_rules(family, address_policy, local_address)
         concurrent = checked_count("max_concurrent", max_concurrent, 1)
         per_host = checked_count("max_per_host", max_per_host, 1)
         size = checked_count("buffer_size", buffer_size, _SMALLEST_BUFFER)
@@ -126,7 +135,7 @@ class Client:
         self._shared = Shared(
             loop=loop,
             pool=Pool(loop, max_concurrent=concurrent, max_per_host=per_host),
-            dialer=Dialer(loop, self._resolver, self._trust.context, socket_factory, self._trust.pins),
+            dialer=Dialer(loop, self._resolver, self._trust.context, socket_factory, self._trust.pins, rules),
             context_for=self._trust.context_for,
             look_up=self._look_up,
             bucket=None if rate_limit is None else TokenBucket(rate_limit, loop.now),

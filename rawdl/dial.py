@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from rawdl import sockets
 from rawdl.connection import Connection, Socket, SocketFactory, address_text
@@ -30,6 +30,34 @@ _IN_PROGRESS: Final = frozenset(
 )
 
 
+class AddressRules(NamedTuple):
+    """Which addresses are used: of a ``family`` (AF_UNSPEC: of any), as ``policy`` allows, and ``local`` for ours.
+
+    ``policy`` is asked with the host and an address.  With a proxy it is asked about what that is told, if it is an
+    address: what a name leads to is not known here.
+    """
+
+    family: int = socket.AF_UNSPEC
+    policy: Callable[[str, str], object] | None = None
+    local: Address | None = None
+
+    def permitted(self, host: str, addresses: Sequence[Address]) -> list[Address]:
+        """Return those that may be used; ResolveError if there is none."""
+        found = [address for address in addresses if self.family in (socket.AF_UNSPEC, address[0])]
+        if not found:
+            raise ResolveError(f"cannot resolve {host}: it has no address of the family that is asked for")
+        if self.policy is None:
+            return found
+        try:
+            allowed = [address for address in found if self.policy(host, address[1][0])]
+        except Exception as exc:  # somebody else's code
+            raise ResolveError(f"the address policy raised {type(exc).__name__} for {host}: {exc}") from exc
+        if not allowed:
+            refused = ", ".join(str(address[1][0]) for address in found)
+            raise ResolveError(f"cannot resolve {host}: the address policy allows none of {refused}")
+        return allowed
+
+
 class Dialer:
     """Make connections: everything that they have in common."""
 
@@ -40,11 +68,13 @@ class Dialer:
         proxy_context: Callable[[], SSLContext],
         socket_factory: SocketFactory | None = None,
         pins: Collection[str] = (),
+        rules: AddressRules | None = None,
     ) -> None:
         self.loop = loop
         self.resolver = resolver
         self.proxy_context = proxy_context  # what authenticates https proxies
         self.pins = pins  # of which an origin must have one, if there are any
+        self.rules = rules or AddressRules()
         self.socket_factory: SocketFactory = socket_factory or sockets.Socket
 
     def dial(self, origin: Origin, context: SSLContext | None, proxy: Proxy | None, owner: DialOwner) -> Dial:
@@ -110,20 +140,26 @@ class Dial:
         self._cancel: Cancel | None = dialer.loop.call_at(dialer.loop.now, self._begin).cancel
 
     def _begin(self) -> None:
-        if self._proxy is not None and self._proxy.scheme == "socks5":  # whose names are resolved here
-            self._look_up(self.origin.host, self.origin.port, self._target_found)
+        proxy, host, port = self._proxy, self.origin.host, self.origin.port
+        if proxy is None:
+            self._look_up(host, port, self._found)
+        elif proxy.scheme == "socks5" or literal_address(host, port) is not None:  # its names are resolved here
+            self._look_up(host, port, self._target_found)
         else:
             self._look_up(self._host, self._port, self._resolved)
 
+    def _found(self, addresses: Sequence[Address]) -> None:
+        self._resolved(self._dialer.rules.permitted(self.origin.host, addresses))
+
     def _target_found(self, addresses: Sequence[Address]) -> None:
-        self._target = addresses[0][1][0]
+        self._target = self._dialer.rules.permitted(self.origin.host, addresses)[0][1][0]
         self._look_up(self._host, self._port, self._resolved)
 
     def _look_up(self, host: str, port: int, then: Callable[[Sequence[Address]], None]) -> None:
         literal = literal_address(host, port)
         if literal is not None:
             self._cancel = None
-            then([literal])
+            self._go_on(then, [literal])
             return
         self._owner.dial_entered(Phase.RESOLVE)
 
@@ -132,7 +168,7 @@ class Dial:
             self._dialer.loop.call_soon_threadsafe(lambda: self._answered(host, addresses, error, then))
 
         try:
-            self._cancel = self._dialer.resolver.resolve(host, port, socket.AF_UNSPEC, answered)
+            self._cancel = self._dialer.resolver.resolve(host, port, self._dialer.rules.family, answered)
         except Exception as exc:  # of somebody's own resolver
             error = ResolveError(f"cannot resolve {self._named(host)}: {type(exc).__name__}: {exc}")
             error.__cause__ = exc
@@ -151,7 +187,13 @@ class Dial:
         if error is not None or not addresses:
             self._fail(error or ResolveError(f"cannot resolve {self._named(host)}: it has no address"))
         else:
+            self._go_on(then, addresses)
+
+    def _go_on(self, then: Callable[[Sequence[Address]], None], addresses: Sequence[Address]) -> None:
+        try:
             then(addresses)
+        except ResolveError as exc:
+            self._fail(exc)
 
     def _named(self, host: str) -> str:
         return f"the proxy {host}" if self._proxy is not None and host == self._proxy.host else host
@@ -190,6 +232,9 @@ class Dial:
             sock.setblocking(False)
             # The request is one small segment, sent when it is complete: there is nothing to gather it with.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            local = self._dialer.rules.local
+            if local is not None and local[0] == address[0]:
+                sock.bind(local[1])
             code = sock.connect_ex(address[1])
             if code and code not in _IN_PROGRESS:
                 sock.close()

@@ -73,7 +73,8 @@ LAYERS: dict[str, set[str]] = {
     "aio": {"errors", "driver", "results", "task"},
     "passwords": {"proto."},
     "cookies": {"proto."},
-    "arguments": {"job", "passwords", "resolver", "sinks", "tls", "proto."},
+    "policies": set(),
+    "arguments": {"dial", "job", "passwords", "resolver", "sinks", "tls", "proto."},
     "client": {
         "arguments",
         "cookies",

@@ -546,7 +546,7 @@ def test_S15_the_enums_are_strings():
     assert list(rawdl.TaskState) == [*states, "finishing", "completed", "failed", "aborted"]
 
 
-@pytest.mark.parametrize("name", ["address_policy", "trace", "family"])
+@pytest.mark.parametrize("name", ["unix_socket", "trace", "connect_to"])
 def test_S13_a_parameter_whose_feature_is_to_come_is_absent(name: str, client: rawdl.Client):
     with pytest.raises(TypeError, match=name):
         client.download_file(url=URL, **{name: None})
