@@ -149,15 +149,26 @@ class ConnectionLost(NetworkError):
 
 
 class ProxyError(NetworkError):
-    """The proxy is unusable, refused, or broke off; ``status_code`` is that of its answer, or None."""
+    """The proxy is unusable, refused, or broke off.
+
+    ``status_code`` is that of its answer, or None.  ``permanent`` says that a little later it would be the same: it
+    wants another password, or cannot be asked at all.
+    """
 
     reason = "proxy"
 
     def __init__(
-        self, message: str, *, status_code: int | None = None, errno: int | None = None, url: str | None = None
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        permanent: bool = False,
+        errno: int | None = None,
+        url: str | None = None,
     ) -> None:
         super().__init__(message, errno=errno, url=url)
         self.status_code = status_code
+        self.permanent = permanent or (status_code is not None and status_code < 500)
 
 
 class ProtocolError(DownloadError):

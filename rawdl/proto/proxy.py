@@ -134,7 +134,7 @@ def proxy_for(url: URL, environment: Mapping[str, str]) -> Proxy | None:
     try:
         return Proxy.parse(value)
     except ValueError as error:
-        raise ProxyError(f"the environment variable {spelled}: {error}") from error
+        raise ProxyError(f"the environment variable {spelled}: {error}", permanent=True) from error
 
 
 def bypass_proxy(host: str, port: int, *, no_proxy: str) -> bool:

@@ -186,7 +186,7 @@ def is_transient(error: DownloadError) -> bool:
         case TLSError():
             return not error.certificate
         case ProxyError():
-            return error.status_code is None or error.status_code >= 500
+            return not error.permanent
         case ConnectError() | ConnectionLost() | IncompleteHead() | IncompleteBody():
             return True
     return False

@@ -35,11 +35,12 @@ class Socks:
         self.established = False
         for what, text in (("host name", host), ("user name", proxy.username), ("password", proxy.password)):
             if text is not None and len(_octets(text)) > _LONGEST:
-                raise self._failure(f"cannot be told a {what} of {len(_octets(text))} bytes: {_LONGEST} are the most")
+                size = len(_octets(text))
+                raise self._failure(f"cannot be told a {what} of {size} bytes: {_LONGEST} are the most", permanent=True)
         try:
             import socksio  # noqa: F401
         except ImportError as exc:
-            raise self._failure("needs socksio: pip install 'rawdl[socks]'") from exc
+            raise self._failure("needs socksio: pip install 'rawdl[socks]'", permanent=True) from exc
         self._connection: Any  # of socksio: its two have one surface, and replies of many types
         # How long the next message is, once that can be told, and who takes it.
         self._size: Callable[[bytes], int | None]
@@ -103,11 +104,11 @@ class Socks:
             self._connection.send(socks5.SOCKS5UsernamePasswordRequest(*pair))
             self._size, self._hear = _two, self._hear_login
         else:
-            raise self._failure("accepts no method to log in that we have")
+            raise self._failure("accepts no method to log in that we have", permanent=True)
 
     def _hear_login(self, message: bytes) -> None:
         if not self._connection.receive_data(message).success:
-            raise self._failure("refuses the user name or password")
+            raise self._failure("refuses the user name or password", permanent=True)
         self._ask_5()
 
     def _ask_5(self) -> None:
@@ -136,7 +137,7 @@ class Socks:
         from socksio import socks4
 
         if ":" in self._host:
-            raise self._failure("cannot be told an IPv6 address in SOCKS 4A")
+            raise self._failure("cannot be told an IPv6 address in SOCKS 4A", permanent=True)
         user, command = _octets(self._proxy.username or ""), socks4.SOCKS4Command.CONNECT
         self._connection = socks4.SOCKS4Connection(user)
         if _IPV4.fullmatch(self._host):
@@ -153,9 +154,9 @@ class Socks:
             raise self._failure(f"refuses: {code.name.replace('_', ' ').lower()}")
         self.established = True
 
-    def _failure(self, what: str) -> ProxyError:
+    def _failure(self, what: str, *, permanent: bool = False) -> ProxyError:
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return ProxyError(f"the proxy {self._proxy} {what} ({host[:_LONGEST]}:{self._port})")
+        return ProxyError(f"the proxy {self._proxy} {what} ({host[:_LONGEST]}:{self._port})", permanent=permanent)
 
     def __repr__(self) -> str:
         return f"<Socks {self._host}:{self._port} by {self._proxy}{' established' if self.established else ''}>"

@@ -292,6 +292,7 @@ NEVER = [
     NetworkError("some"),
     TLSError("expired", certificate=True),
     ProxyError("answered 407", status_code=407),
+    ProxyError("cannot be asked", permanent=True),
     resolve_error(False),
     ResolveError("it has no address"),
     Timeout("late", phase="total"),

@@ -13,7 +13,7 @@ from rawdl.proto.timeouts import Phase
 from tests.once import ONE_TRY
 from tests.resource import redirect
 from tests.sim import Script, World
-from tests.sim_tests.journeys import A, B, fields, journey, serve
+from tests.sim_tests.journeys import AT_ONCE, A, B, fields, journey, serve
 from tests.sim_tests.peers import OK
 
 PROXY, OTHER = "proxy.example.org", "other.example.org"
@@ -239,8 +239,14 @@ def test_S11_what_is_no_proxy(world: World, wrong: str):
 
 
 def test_an_environment_that_makes_no_sense(world: World, monkeypatch: pytest.MonkeyPatch):
+    """Of a redirect's target as well; nothing is tried again."""
     monkeypatch.setenv("http_proxy", f"ftp://u:{SECRET}@p")
+    monkeypatch.setenv("no_proxy", B)
+    serve(world, B, redirect(f"http://{A}/a"))
     taken = journey(world)
     assert isinstance(taken.error, rawdl.ProxyError)
     assert "the environment variable http_proxy" in str(taken.error)
     assert SECRET not in str(taken.error)
+    taken = journey(world, f"http://{B}/b", {"retry": AT_ONCE})
+    assert isinstance(taken.error, rawdl.ProxyError)
+    assert len(world.requests) == 1
