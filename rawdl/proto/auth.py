@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Authority", "BasicAuth", "BearerAuth", "Credentials", "DigestAuth", "parse_challenges", "userinfo_of"]
 
-_MOST_CHALLENGES: Final = 3  # a server that finds each nonce stale is not served for ever
+_MOST_CHALLENGES: Final = 3  # in a row: a server that finds each nonce stale is not served for ever
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _ATTR_CHAR: Final = re.compile(r"[!#$&+.^_`|~0-9A-Za-z-]")  # RFC 8187 3.2.1
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
@@ -152,6 +152,10 @@ class Authority:
     def leave(self) -> None:
         """A redirect leads to another origin."""
         self._has_left = True
+
+    def accepted(self) -> None:
+        """The server has let us in: a nonce may grow stale again, in hours."""
+        self._challenges = 0
 
     def challenged(self, header: Headers, url: URL) -> bool:
         """Take a 401 from ``url``; return whether it is worth asking again."""

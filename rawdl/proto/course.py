@@ -244,9 +244,11 @@ class Course:
             self._cookies.receive(head.header, self.url)
         if 300 <= status < 400 and self._follows(status):
             return self._followed(head)
-        if status == 401 and self._authority is not None and self._authority.challenged(head.header, self.url):
-            self.following = True
-            return Follow(_is_worth_draining(head), here=True)
+        if self._authority is not None:
+            if status == 401 and self._authority.challenged(head.header, self.url):
+                self.following = True
+                return Follow(_is_worth_draining(head), here=True)
+            self._authority.accepted()
         if status >= 400 and self._tries().retries_status(status):
             self._retry_after = parse_retry_after(head.header.get("retry-after", ""), wall_clock=wall_clock())
             raise status_error(status, self.url.redacted)

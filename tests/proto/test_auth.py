@@ -243,6 +243,8 @@ def test_a_wrong_password_is_not_tried_again_and_a_stale_nonce_is() -> None:
     assert held.challenged(asks('Digest realm="r", nonce="m", stale=TRUE'), HERE)
     assert held.challenged(asks('Digest realm="r", nonce="o", stale=true'), HERE)
     assert not held.challenged(asks('Digest realm="r", nonce="p", stale=true'), HERE), "not for ever"
+    held.accepted()
+    assert held.challenged(asks('Digest realm="r", nonce="p", stale=true'), HERE)
 
 
 def test_A8_a_digest_is_bound_to_its_origin() -> None:
