@@ -109,8 +109,8 @@ class Store:
     def _decoder_for(self, header: Headers) -> Decoder | None:
         from rawdl.proto.decoding import codings_of, decoder
 
-        codings = ", ".join(header.get_all("content-encoding"))
-        return decoder(codings, limit=self._job.terms.limits.decoded) if codings_of(codings) else None
+        codings, limits = ", ".join(header.get_all("content-encoding")), self._job.terms.limits
+        return decoder(codings, limit=limits.decoded, ratio=limits.ratio) if codings_of(codings) else None
 
     def size_to_skip(self) -> int | None:
         """Return how many bytes the file has that is there, if it is to be left at that."""

@@ -25,13 +25,14 @@ _PIECE: Final = 65536  # bytes that one stage hands to the next at once
 _WINDOW_LOG: Final = 23  # 8 MiB
 
 
-def decoder(codings: str, *, limit: int | None = None) -> Decoder:
+def decoder(codings: str, *, limit: int | None = None, ratio: int | None = None) -> Decoder:
     """Make a decoder for a value of Content-Encoding: codings in the order in which they were applied.
 
-    ``limit`` bounds the decoded bytes.  Raises DecodingError for more than five codings, for one that is unknown, and
-    for one whose package is not installed.
+    ``limit`` bounds the decoded bytes, and ``ratio`` how many of them there are for each byte that has come by then;
+    the first 64 KiB are free, since a small body may well be all of one letter.  Raises DecodingError for more than
+    five codings, for one that is unknown, and for one whose package is not installed.
     """
-    return Decoder(codings_of(codings), limit)
+    return Decoder(codings_of(codings), limit, ratio)
 
 
 def codings_of(value: str) -> list[str]:
@@ -58,14 +59,16 @@ class Decoder:
     the decoder is of no more use.
     """
 
-    __slots__ = ("_limit", "_stages", "decoded")
+    __slots__ = ("_limit", "_ratio", "_stages", "_taken", "decoded")
 
-    def __init__(self, codings: Sequence[str], limit: int | None) -> None:
+    def __init__(self, codings: Sequence[str], limit: int | None, ratio: int | None) -> None:
         if len(codings) > MOST_CODINGS:
             raise DecodingError(f"{len(codings)} content codings, where {MOST_CODINGS} are the most")
         self._stages = [_Stage(name) for name in reversed(codings)]
         self._limit = limit
-        self.decoded = 0  # bytes that have come out
+        self._ratio = ratio
+        self._taken = 0  # bytes that went in
+        self.decoded = 0  # and that have come out
 
     def decode(self, data: bytes | memoryview) -> bytes:
         """Return all that ``data`` decodes to, which may be a thousand times as much."""
@@ -73,13 +76,21 @@ class Decoder:
 
     def pieces(self, data: bytes | memoryview) -> Iterator[bytes]:
         """Yield what ``data`` decodes to."""
+        self._taken += len(data)
+        limit = self._most()
         for piece in _through(self._stages, bytes(data)):
             self.decoded += len(piece)
-            if self._limit is not None and self.decoded > self._limit:
-                raise TooLarge(
-                    f"the body has {self.decoded} decoded bytes or more; {self._limit} are allowed", limit=self._limit
-                )
+            if limit is not None and self.decoded > limit:
+                message = f"the body has {self.decoded} decoded bytes or more; {limit} are allowed"
+                raise TooLarge(f"{message}, for {self._taken} that came", limit=limit)
             yield piece
+
+    def _most(self) -> int | None:
+        """Return how many bytes may have come out by now."""
+        if self._ratio is None:
+            return self._limit
+        most = max(_PIECE, self._ratio * self._taken)
+        return most if self._limit is None else min(most, self._limit)
 
     def flush(self) -> bytes:
         """Tell that the body is complete: DecodingError if a coding is not.  Nothing is left to be returned."""

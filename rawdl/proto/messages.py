@@ -161,7 +161,8 @@ class Limits:
 
     ``head`` is over all heads of one response, interim ones included; ``line`` is one header line; ``trailer`` is the
     whole trailer section.  ``body`` bounds the body as it comes over the wire, and ``decoded`` what its content codings
-    make of it (None: no bound): both raise `TooLarge`, and all the others `ProtocolError`.
+    make of it, ``ratio`` how many of those for each one that came (None: no bound).  These three raise `TooLarge`, and
+    all the others `ProtocolError`.
     """
 
     head: int = 65536  # curl allows 300 KiB, node 16 KiB: room for any real server
@@ -173,11 +174,12 @@ class Limits:
     chunk_extensions: int = 65536  # over one body: extensions come with each chunk and are never used
     body: int | None = None
     decoded: int | None = None
+    ratio: int | None = None
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if value is None and name in ("body", "decoded"):
+            if value is None and name in ("body", "decoded", "ratio"):
                 continue
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"limits.{name} is a whole number, not {value!r}")

@@ -167,7 +167,22 @@ def test_D2_the_limit_is_of_decoded_bytes(coding: tuple[str, Callable[[bytes], b
     found = outcome(name, [encode(b"x" * 100)], limit)
     assert (found == b"x" * 100) == (limit >= 100)
     if limit < 100:
-        assert found == f"TooLarge: the body has 100 decoded bytes or more; {limit} are allowed"
+        assert str(found).startswith(f"TooLarge: the body has 100 decoded bytes or more; {limit} are allowed, for ")
+
+
+@pytest.mark.parametrize(("size", "fails"), [(60_000, False), (1 << 20, True)])
+def test_D2_so_is_the_ratio_but_for_a_small_body(coding: tuple[str, Callable[[bytes], bytes]], size: int, fails: bool):
+    name, encode = coding
+    for pieces in cuts(encode(bytes(size))):
+        decoding = decoder(name, ratio=10)
+        try:
+            found = sum(len(piece) for data in pieces for piece in decoding.pieces(data))
+        except TooLarge as exc:
+            assert fails and exc.limit >= 65536
+        else:
+            assert not fails and found == size
+    noise = random.Random(4).randbytes(1 << 20)
+    assert len(decoder(name, ratio=2).decode(encode(noise))) == len(noise)
 
 
 def test_D2_a_wide_window_is_refused():

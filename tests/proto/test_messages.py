@@ -241,6 +241,7 @@ def test_the_default_limits() -> None:
         "chunk_extensions": 65536,
         "body": None,
         "decoded": None,
+        "ratio": None,
     }
 
 
@@ -253,7 +254,7 @@ def test_S11_what_is_no_limit(name: str) -> None:
     for wrong in (1.0, "1", True, False, float("nan"), [1]):
         with pytest.raises(TypeError, match=f"limits.{name} is a whole number"):
             Limits(**{name: wrong})
-    if name not in ("body", "decoded"):
+    if name not in ("body", "decoded", "ratio"):
         with pytest.raises(TypeError, match=f"limits.{name}"):
             Limits(**{name: None})
 
