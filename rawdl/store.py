@@ -58,7 +58,7 @@ class Store:
 
     def can_go_on(self, error: DownloadError, written: int) -> bool:
         """Whether another try may add to what is there."""
-        spoiled = isinstance(error, RangeError | ChecksumError) or (self._job.decode and written > 0)
+        spoiled = isinstance(error, RangeError | ChecksumError)
         return not spoiled and (self._course.validator is not None or not written)
 
     @property
@@ -118,7 +118,7 @@ class Store:
 
     def describe(self) -> None:
         """Tell the part of which version the bytes will be."""
-        if self._job.part is not None and not self._job.decode:  # whose bytes nothing could go on from
+        if self._job.part is not None:
             self._job.part.describe(self._course, self._course.total)
 
     def _is_promised(self, header: Headers) -> bool:

@@ -98,6 +98,16 @@ def test_F5_a_host_only_cookie_stays_that(world: World):
     assert sent(world) == [None, "all=2"]
 
 
+def test_F5_no_cookie_is_for_a_whole_top_level_domain(world: World):
+    serve(
+        world, "a.co.uk", sets("id=1; Path=/; Domain=.co.uk", "own=2; Path=/; Domain=.a.co.uk", to="http://b.co.uk/b")
+    )
+    serve(world, "b.co.uk", redirect("http://x.a.co.uk/c"))
+    serve(world, "x.a.co.uk", OK)
+    journey(world, "http://a.co.uk/a")
+    assert sent(world) == [None, None, "own=2"]
+
+
 def test_F5_an_address_has_cookies_of_its_own(world: World):
     world.listen("127.0.0.1", 80, _peer(sets("id=1; Path=/; Domain=0.0.1", "own=2; Path=/")))
     journey(world, "http://127.0.0.1/a", redirects=rawdl.Redirects(limit=1))
@@ -117,6 +127,16 @@ def test_F6_a_flood(world: World):
     line = sent(world)[1] or ""
     assert 5000 < len(line) <= 8190
     assert all(cookie.endswith("=" + "x" * 300) for cookie in line.split("; "))
+
+
+@pytest.mark.parametrize("responses", [1, 2])
+def test_F6_no_more_than_fifty_for_a_host(world: World, responses: int):
+    hops = {
+        f"/{n}": sets(*(f"c{n}x{i}=1; Path=/" for i in range(40 * (3 - responses))), to=f"/{n + 1}") for n in range(2)
+    }
+    serve(world, A, {**hops, "/2": OK})
+    journey(world, f"http://{A}/0")
+    assert len((sent(world)[2] or "").split("; ")) == 50
 
 
 # A jar

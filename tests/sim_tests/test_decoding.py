@@ -14,7 +14,7 @@ import pytest
 
 import rawdl
 from tests.once import ONE_TRY
-from tests.resource import redirect
+from tests.resource import Fault, Resource, redirect
 from tests.sim import Link, Script, World
 from tests.sim_tests.journeys import AT_ONCE, A, B, fields, journey, serve
 
@@ -137,12 +137,35 @@ def test_D2_the_body_of_a_redirect_is_not_decoded(world: World):
 
 def test_N9_D5_what_is_cut_off_begins_anew(world: World, tmp_path: Path):
     """What is there cannot tell where in the coded body it ends."""
-    scripts = [coded(cut_at=len(CODED) // 2 + 100), coded()]
+    tag = (("ETag", '"a"'),)
+    scripts = [coded(cut_at=len(CODED) // 2 + 100, header=tag), coded(header=tag)]
     serve(world, A, lambda request: scripts.pop(0))
     taken = get(world, file_path=tmp_path / "a", retry=AT_ONCE)
     assert (tmp_path / "a").read_bytes() == BODY
     assert [fields(request).get("range") for request in world.requests] == [None, None]
     assert len(taken.result.attempts) == 1
+
+
+def test_N9_what_came_uncoded_goes_on(world: World, tmp_path: Path):
+    resource = Resource(BODY, faults=[Fault(in_body=50_000)])
+    serve(world, A, resource)
+    assert get(world, file_path=tmp_path / "a", retry=AT_ONCE).result.attempts != ()
+    assert (tmp_path / "a").read_bytes() == BODY
+    assert resource.ranges_asked == [None, f"bytes={50_000 - 4096}-"]
+
+
+def test_T47_R1_nothing_tells_of_a_version_meanwhile(world: World, tmp_path: Path):
+    """A process that is killed now would leave decoded bytes, which no range can be asked for behind."""
+    body = b"".join(hashlib.sha256(str(n).encode()).digest() for n in range(10_000))
+    serve(world, A, coded(gzip.compress(body), header=(("ETag", '"a"'),)), link=Link(segment=1000, bandwidth=100_000.0))
+    seen = set()
+    client = world.client()
+    task = client.download_file(url=f"http://{A}/a", file_path=tmp_path / "a", decode=True)
+    task.on_progress_update(lambda update: seen.update(path.name for path in tmp_path.iterdir()))
+    task.result()
+    client.close()
+    assert world.elapsed > 2
+    assert seen == {"a.part"}
 
 
 def test_N9_and_leaves_no_part(world: World, tmp_path: Path):
@@ -164,6 +187,11 @@ def test_the_callers_checksum_is_of_the_decoded_bytes(world: World, tmp_path: Pa
             url=f"http://{A}/a", file_path=tmp_path / "b", decode=True, checksum=f"md5:{'0' * 32}"
         )
         assert isinstance(task.exception(), rawdl.ChecksumError)
+        task = client.download_file(
+            url=f"http://{A}/a", sink=rawdl.MemorySink(), decode=True, checksum=f"md5:{'0' * 32}"
+        )
+        assert isinstance(task.exception(), rawdl.ChecksumError)
+        assert client.download_file(url=f"http://{A}/a", sink=rawdl.MemorySink(), decode=True).result().checksum == ""
 
 
 @pytest.mark.parametrize(
