@@ -11,6 +11,7 @@ without a single byte is an empty one, as browsers and curl have it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
@@ -23,14 +24,17 @@ __all__ = ["Decoder", "accepted", "codings_of", "decoder"]
 MOST_CODINGS: Final = 5  # one is usual; each may blow up what the next one gets
 _PIECE: Final = 65536  # bytes that one stage hands to the next at once
 _WINDOW_LOG: Final = 23  # 8 MiB
+# What goes in at once, cut at multiples of this from the body's first byte: so what is counted does not depend on how
+# the bytes came, and what zlib copies of the input that it leaves stays little.
+_BLOCK: Final = 4096
 
 
 def decoder(codings: str, *, limit: int | None = None, ratio: int | None = None) -> Decoder:
     """Make a decoder for a value of Content-Encoding: codings in the order in which they were applied.
 
-    ``limit`` bounds the decoded bytes, and ``ratio`` how many of them there are for each byte that has come by then;
-    the first 64 KiB are free, since a small body may well be all of one letter.  Raises DecodingError for more than
-    five codings, for one that is unknown, and for one whose package is not installed.
+    ``limit`` bounds the decoded bytes, and ``ratio`` how many of them there are for each byte that has come by then,
+    to the next 4 KiB; the first 64 KiB are free, since a small body may well be all of one letter.  Raises
+    DecodingError for more than five codings, for one that is unknown, and for one whose package is not installed.
     """
     return Decoder(codings_of(codings), limit, ratio)
 
@@ -56,10 +60,10 @@ class Decoder:
 
     `pieces` yields what its data decodes to, at most 64 KiB at a time; it must be exhausted before the next call.
     `flush` is to be called at the end of the body.  Both raise DecodingError and TooLarge, and nothing else; after one
-    the decoder is of no more use.
+    every further call raises it again.
     """
 
-    __slots__ = ("_limit", "_ratio", "_stages", "_taken", "decoded")
+    __slots__ = ("_failure", "_limit", "_ratio", "_stages", "_taken", "decoded")
 
     def __init__(self, codings: Sequence[str], limit: int | None, ratio: int | None) -> None:
         if len(codings) > MOST_CODINGS:
@@ -67,6 +71,7 @@ class Decoder:
         self._stages = [_Stage(name) for name in reversed(codings)]
         self._limit = limit
         self._ratio = ratio
+        self._failure: DecodingError | TooLarge | None = None
         self._taken = 0  # bytes that went in
         self.decoded = 0  # and that have come out
 
@@ -76,35 +81,59 @@ class Decoder:
 
     def pieces(self, data: bytes | memoryview) -> Iterator[bytes]:
         """Yield what ``data`` decodes to."""
-        self._taken += len(data)
-        limit = self._most()
-        for piece in _through(self._stages, bytes(data)):
+        if self._failure is not None:
+            raise self._failure
+        try:
+            for block in self._blocks(data):
+                yield from self._decoded(block)
+        except (DecodingError, TooLarge) as exc:
+            self._failure = exc
+            raise
+
+    def _blocks(self, data: bytes | memoryview) -> Iterator[bytes]:
+        at = 0
+        while at < len(data):
+            block = bytes(data[at : at + _BLOCK - self._taken % _BLOCK])
+            at += len(block)
+            self._taken += len(block)
+            yield block
+
+    def _decoded(self, block: bytes) -> Iterator[bytes]:
+        begin = (self._taken - 1) // _BLOCK * _BLOCK
+        limit = self._most(begin + _BLOCK)
+        for piece in _through(self._stages, block, begin):
             self.decoded += len(piece)
             if limit is not None and self.decoded > limit:
-                message = f"the body has {self.decoded} decoded bytes or more; {limit} are allowed"
-                raise TooLarge(f"{message}, for {self._taken} that came", limit=limit)
+                whole = "" if limit == self._limit else f" for the first {begin + _BLOCK} that come"
+                raise TooLarge(f"the body decodes to more than the {limit} bytes that are allowed{whole}", limit=limit)
             yield piece
 
-    def _most(self) -> int | None:
-        """Return how many bytes may have come out by now."""
+    def _most(self, taken: int) -> int | None:
+        """Return how many bytes may have come out when so many went in."""
         if self._ratio is None:
             return self._limit
-        most = max(_PIECE, self._ratio * self._taken)
+        most = max(_PIECE, self._ratio * taken)
         return most if self._limit is None else min(most, self._limit)
 
     def flush(self) -> bytes:
         """Tell that the body is complete: DecodingError if a coding is not.  Nothing is left to be returned."""
-        for stage in self._stages:
-            stage.finish()
+        try:
+            if self._failure is not None:
+                raise self._failure
+            for stage in self._stages:
+                stage.finish()
+        except DecodingError as exc:
+            self._failure = exc
+            raise
         return b""
 
 
-def _through(stages: Sequence[_Stage], data: bytes) -> Iterator[bytes]:
+def _through(stages: Sequence[_Stage], data: bytes, at: int) -> Iterator[bytes]:
     if not stages:
         yield data
         return
-    for piece in stages[0].pieces(data):
-        yield from _through(stages[1:], piece)
+    for piece in stages[0].pieces(data, at):
+        yield from _through(stages[1:], piece, at)
 
 
 class _Engine(Protocol):
@@ -119,7 +148,7 @@ class _Engine(Protocol):
 class _Stage:
     """One coding of a chain."""
 
-    __slots__ = ("_begun", "_engine", "_make", "_name", "_taken")
+    __slots__ = ("_engine", "_fed", "_make", "_name")
 
     def __init__(self, name: str) -> None:
         make = _ENGINES.get(name)
@@ -128,23 +157,23 @@ class _Stage:
         self._name = name
         self._make = make
         self._engine: _Engine = make()
-        self._begun = False  # the stream, or another that follows it
-        self._taken = False  # anything at all
+        self._fed = 0  # bytes, of all streams
 
-    def pieces(self, data: bytes) -> Iterator[bytes]:
+    def pieces(self, data: bytes, at: int) -> Iterator[bytes]:
+        """Yield what ``data`` decodes to; ``at`` is where in the body its block begins, for errors to tell."""
         more = bool(data)
+        self._fed += len(data)
         while data or more:
-            if self._engine.ended:
+            if self._engine.ended and self._name in _BEGINNINGS:
                 data = self._next(data)
                 more = bool(data)
                 continue
-            self._begun = self._taken = True
             try:
                 piece, data, more = self._engine.decode(data)
-            except DecodingError:
-                raise
             except Exception as exc:  # each library has an error of its own
-                raise _spoiled(self._name) from exc
+                what = _BROKEN.get(self._name, "is broken")
+                where = f"in the {_BLOCK} bytes from byte {at} of the body"
+                raise DecodingError(f"the {self._name} content {what}, {where}") from exc
             if piece:
                 yield piece
 
@@ -152,14 +181,15 @@ class _Stage:
         """Begin another stream behind one that has ended, if the coding may have several."""
         if self._name in ("gzip", "x-gzip"):
             data = data.lstrip(b"\0")
-        if data and self._name not in _REPEATABLE:
-            raise _spoiled(self._name)
+        if data and data[0] not in _BEGINNINGS[self._name]:
+            size = self._fed - len(data)
+            raise DecodingError(f"the {self._name} content has something behind its end, which is at {size} bytes")
         if data:
-            self._engine, self._begun = self._make(), False
+            self._engine = self._make()
         return data
 
     def finish(self) -> None:
-        if self._taken and not self._engine.ended:
+        if self._fed and not self._engine.ended:
             raise DecodingError(f"the {self._name} content is incomplete, though the body is not")
 
 
@@ -197,24 +227,24 @@ def _deflate(data: bytes) -> Any:
 
 
 class _Brotli:
-    __slots__ = ("_error", "_object", "ended")
+    __slots__ = ("_object", "ended")
 
     def __init__(self) -> None:
         try:
-            from brotli import Decompressor, error  # type: ignore[import-untyped, unused-ignore]
-        except ImportError as exc:
+            from brotli import Decompressor  # type: ignore[import-untyped, unused-ignore]
+
+            self._object: Any = Decompressor()
+            self._object.process(b"", output_buffer_limit=_PIECE)  # unknown before brotli 1.2
+        except (ImportError, TypeError) as exc:
             raise DecodingError("br needs a package: pip install 'rawdl[brotli]'") from exc
-        self._object: Any = Decompressor()
-        self._error: type[Exception] = error
         self.ended = False
 
     def decode(self, data: bytes) -> tuple[bytes, bytes, bool]:
-        try:
-            piece = self._object.process(data, output_buffer_limit=_PIECE)
-        except self._error as exc:  # which is also what it says of bytes behind the end
-            raise _spoiled("br") from exc
+        if self.ended and data:
+            raise ValueError("behind the end")  # as brotli itself says where it comes in the same piece
+        piece = self._object.process(data, output_buffer_limit=_PIECE)
         self.ended = self._object.is_finished()
-        return piece, b"", bool(piece)
+        return piece, b"", bool(piece) and not self.ended
 
 
 class _Zstd:
@@ -231,18 +261,15 @@ class _Zstd:
         return piece, self._object.unused_data if self.ended else b"", not self.ended and not self._object.needs_input
 
 
-def _spoiled(name: str) -> DecodingError:
-    return DecodingError(f"the {name} content is broken, or something stands behind its end")
-
-
 def _zstd() -> Any:
     try:
-        from compression import zstd  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        try:
+        # By version, since a module that is missing is looked for each time, and a frame can be of 8 bytes.
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
             from backports import zstd
-        except ImportError as exc:
-            raise DecodingError("zstd needs a package: pip install 'rawdl[zstd]'") from exc
+    except ImportError as exc:
+        raise DecodingError("zstd needs a package: pip install 'rawdl[zstd]'") from exc
     return zstd
 
 
@@ -253,4 +280,12 @@ _ENGINES: Final[dict[str, Callable[[], _Engine]]] = {
     "br": _Brotli,
     "zstd": _Zstd,
 }
-_REPEATABLE: Final = frozenset({"gzip", "x-gzip", "zstd"})
+# What another stream may begin with behind one that has ended: ID1 (RFC 1952 2.3.1), and the first byte of Zstandard's
+# and of the skippable frames' magic number (RFC 8878 3.1).
+_BEGINNINGS: Final[dict[str, frozenset[int]]] = {
+    "gzip": frozenset({0x1F}),
+    "x-gzip": frozenset({0x1F}),
+    "deflate": frozenset(),
+    "zstd": frozenset({0x28, *range(0x50, 0x60)}),
+}
+_BROKEN: Final = {"br": "is broken, or something stands behind its end"}  # brotli does not tell which
