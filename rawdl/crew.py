@@ -282,7 +282,11 @@ class Member:
     def begin(self) -> None:
         """Connect, as soon as the host has room for one more."""
         pool, url = self._crew.shared.pool, self.url
-        self._key = Key(url.origin, self._crew.shared.context_for(url), self._crew.job.proxies(url))
+        try:
+            self._key = Key(url.origin, self._crew.shared.context_for(url), self._crew.job.proxies(url))
+        except DownloadError as exc:  # there is no way to it
+            self._end(exc)
+            return
         if self.slot is None:
             self.slot = pool.submit_extra(self._key, self._connect)
         elif self.slot.held and self.slot.key == self._key:
