@@ -282,10 +282,17 @@ class Dial:
     # Connected
 
     def _connected(self, connection: Connection) -> None:
-        if self._proxy is not None and self._proxy.scheme == "https":
-            self._secure(connection, self._dialer.proxy_context(), self._proxy.host, self._at_proxy)
-        else:
+        proxy = self._proxy
+        if proxy is None or proxy.scheme != "https":
             self._at_proxy(connection)
+            return
+        try:
+            context = self._dialer.proxy_context()
+        except TLSError as exc:
+            connection.abort()
+            self._fail(exc)
+            return
+        self._secure(connection, context, proxy.host, self._at_proxy)
 
     def _at_proxy(self, connection: Connection) -> None:
         proxy = self._proxy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,6 +85,15 @@ def test_P3_what_is_cut_off_behind_a_proxy_is_not_whole(world: World):
     proxy(world, Script(body=b"x" * 1000, cut_at=500))
     taken = journey(world, f"http://{A}/a", {"proxy": PLAIN, "retry": ONE_TRY})
     assert isinstance(taken.error, rawdl.IncompleteBody | rawdl.IncompleteHead)
+
+
+def test_an_https_proxy_that_cannot_be_verified_for_want_of_a_file(world: World, tmp_path: Path):
+    proxy(world)
+    settings = {"proxy": f"https://{PROXY}:3128", "tls": rawdl.TLS(ca_file=tmp_path / "none.pem")}
+    taken = journey(world, f"http://{A}/a", settings)
+    assert isinstance(taken.error, rawdl.TLSError)
+    assert "No such file" in str(taken.error)
+    assert world.requests == []
 
 
 # https: it is asked for a tunnel
