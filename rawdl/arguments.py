@@ -119,7 +119,7 @@ def checksums_of(given: str | None) -> tuple[Checksum, ...]:
     return (Checksum.parse(given),)
 
 
-def credentials_of(given: Credentials | tuple[str, str] | None) -> Credentials | None:
+def credentials_of(given: Credentials | tuple[str, str] | str | None) -> Credentials | None:
     """Return credentials; a pair is for Basic."""
     if given is None:
         return None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rawdl.arguments import (
@@ -13,48 +12,44 @@ from rawdl.arguments import (
     check_options,
     check_scalars,
     checked_count,
-    checked_instance,
     checked_path,
     checksums_of,
     credentials_of,
     mirrors_of,
     open_name,
-    passwords_of,
     proxies_of,
     resolver_of,
     target_of,
     temporary_file,
-    tls_settings,
     undivided,
 )
 from rawdl.connection import SocketFactory
+from rawdl.defaults import Defaults, Jar
 from rawdl.destination import Destinations
 from rawdl.dial import Dialer
 from rawdl.driver import Driver
 from rawdl.engine import Download
-from rawdl.errors import DownloadError, TLSError
-from rawdl.job import Job, Shared, Terms
+from rawdl.errors import DownloadError
+from rawdl.job import Job, Shared
 from rawdl.loop import Loop, Selector
 from rawdl.partfile import PartFile
-from rawdl.pool import Key, Pool
+from rawdl.pool import Pool
 from rawdl.proto.messages import Limits, Request, checked_fields
 from rawdl.proto.pacing import LowSpeed, TokenBucket
 from rawdl.proto.redirects import Redirects
 from rawdl.proto.retry import Retry
-from rawdl.proto.timeouts import Timeouts, check_seconds
+from rawdl.proto.timeouts import Timeouts
 from rawdl.proto.url import URL, shown
 from rawdl.refusal import Refusal
 from rawdl.resolver import Lookup, Resolver, ThreadResolver
 from rawdl.results import DownloadResult
-from rawdl.sinks import MemorySink
 from rawdl.task import DownloadTask, check_callback
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
     from ssl import SSLContext
 
-    from rawdl.proto.auth import Authority, Credentials
-    from rawdl.proto.course import CookieStore
+    from rawdl.proto.auth import Credentials
     from rawdl.tls import TLS
 
 # The least that still lets a TLS record's worth of work be done per call, for those who count their kilobytes.
@@ -107,20 +102,19 @@ class Client:
         address_policy: Callable[[str, str], object] | None = None,
         local_address: str | None = None,
     ) -> None:
-        self._timeouts = Timeouts() if timeouts is None else checked_instance("timeouts", timeouts, Timeouts)
-        self._limits = Limits() if limits is None else checked_instance("limits", limits, Limits)
-        self._terms = Terms.of(
-            self._timeouts,
-            self._limits,
-            None if low_speed is None else LowSpeed.of(low_speed),
-            Retry() if retry is None else checked_instance("retry", retry, Retry),
-            Redirects() if redirects is None else checked_instance("redirects", redirects, Redirects),
+        self._defaults = Defaults(
+            timeouts=timeouts,
+            limits=limits,
+            low_speed=low_speed,
+            retry=retry,
+            redirects=redirects,
+            auth=auth,
+            netrc=netrc,
+            proxy=proxy,
+            tls=tls,
         )
-        self._auth = credentials_of(auth)
-        self._passwords = passwords_of(netrc)
+        trust = self._defaults.trust
         jar = Jar(cookies)
-        self._proxies = proxies_of(proxy)
-        self._trust = Trust(tls_settings(tls))
         functions = (("clock", clock), ("socket_factory", socket_factory), ("address_policy", address_policy))
         for name, function in functions:
             if function is not None:
@@ -135,9 +129,9 @@ class Client:
         self._shared = Shared(
             loop=loop,
             pool=Pool(loop, max_concurrent=concurrent, max_per_host=per_host),
-            dialer=Dialer(loop, self._resolver, self._trust.context, socket_factory, self._trust.pins, rules),
-            context_for=self._trust.context_for,
-            look_up=self._look_up,
+            dialer=Dialer(loop, self._resolver, trust.context, socket_factory, trust.pins, rules),
+            context_for=trust.context_for,
+            begin=lambda job: None if self._closed else self._begin(job),
             bucket=None if rate_limit is None else TokenBucket(rate_limit, loop.now),
             cookies=jar,
         )
@@ -173,7 +167,7 @@ class Client:
         limits: Limits | None = None,
         low_speed: LowSpeed | tuple[float, float] | None = None,
         rate_limit: float | None = None,
-        auth: Credentials | tuple[str, str] | None = None,
+        auth: Credentials | tuple[str, str] | str | None = "client",
         proxy: str | None = "client",
         fail_on_status: bool = False,
         use_suggested_name: bool = False,
@@ -187,7 +181,7 @@ class Client:
         value of None drops a default field.  ``success`` or ``fail``, then ``complete``, are called once.  Any status
         is a success, unless ``fail_on_status``.  ``progress_interval`` is the least time between two progress events,
         in seconds.  ``auth`` is for the origin of the URL alone: a user name and a password, sent as Basic, or one of
-        `BasicAuth`, `DigestAuth` and `BearerAuth`.  ``proxy`` is as of `Client`, and "client" that of the client.
+        `BasicAuth`, `DigestAuth` and `BearerAuth`.  ``proxy`` is as of `Client`, and "client" is what the client has.
         ``rate_limit`` is in bytes per second; with ``low_speed`` (bytes per second, seconds) a transfer that is slower
         for that long fails (`Timeout`).
 
@@ -230,20 +224,21 @@ class Client:
         if decode:
             header, resume = undivided(header, connections, resume=resume)
         others = mirrors_of(mirrors) if mirrors != () else ()
-        terms = self._terms
+        defaults = self._defaults
+        terms = defaults.terms
         own = (timeout, timeouts, limits, low_speed, retry, redirects)
         if own != (None, None, None, None, None, None):
-            terms = self._chosen_terms(*own)
+            terms = defaults.chosen_terms(*own)
         if rate_limit is not None:
             TokenBucket(rate_limit, 0.0)  # which checks it
-        credentials = self._auth if auth is None else credentials_of(auth)
-        proxies = self._proxies if proxy == "client" else proxies_of(proxy)
+        credentials = defaults.credentials if auth == "client" else credentials_of(auth)
+        proxies = defaults.proxies if proxy == "client" else proxies_of(proxy)
         path, target = target_of(file_path, sink, directory, suggested=use_suggested_name)
         try:
             parsed = URL.parse(url or "")
-            authority = self._authority(parsed, credentials)
+            authority = defaults.authority(parsed, credentials)
             request = Request("GET", parsed, header)
-            key = Key(parsed.origin, self._trust.context_for(parsed), proxies(parsed))
+            key = defaults.key(parsed, proxies)
             part = None
             if header and any(name.lower() == "range" for name, _ in request.fields):
                 resume = False  # the caller asks for a part by himself
@@ -280,7 +275,10 @@ class Client:
             fail_on_status,
         )
         recipe = None if part is None else {"exists": exists, "durable": durable, **_recipe(job, part)}
-        task = DownloadTask(self._driver, parsed.redacted, success, fail, complete, recipe)
+        return self._begin(job, success, fail, complete, recipe)
+
+    def _begin(self, job: Job, *listeners: Any) -> DownloadTask:
+        task = DownloadTask(self._driver, job.request.url.redacted, *listeners)
         self._driver.hand(lambda: task.attach(Download(self._shared, job, task)))
         return task
 
@@ -288,17 +286,6 @@ class Client:
         part = PartFile(path, self._destinations, url=url.redacted.partition("#")[0], **how)
         part.destination.claim()
         return part
-
-    def _authority(self, url: URL, given: Credentials | None) -> Authority | None:
-        """Return what proves who asks; None if there is nothing."""
-        if given is None and self._passwords is None and url.userinfo is None:
-            return None
-        from rawdl.proto.auth import Authority, userinfo_of
-
-        named, look_up = userinfo_of(url), None if self._passwords is None else self._passwords.look_up
-        if given is None and named is not None:
-            given = (look_up and not named.password and look_up(url, True, named.username)) or named
-        return Authority(given, url.origin, look_up, os.urandom(16).hex())
 
     def resume(self, data: Mapping[str, Any], **options: Any) -> DownloadTask:
         """Go on with a download whose `DownloadTask.resume_data` was kept.
@@ -316,7 +303,8 @@ class Client:
         """Make a task for each file of a Metalink 4 document (RFC 5854), with its mirrors and its best checksum.
 
         The files go to ``directory`` under the names that the document gives them, made safe.  ``options`` are those of
-        `download_file`.  Raises ProtocolError for what is no such document.
+        `download_file`; the client's ``auth`` is left out, since it is the document that says whose the URLs are.
+        Raises ProtocolError for what is no such document.
         """
         from rawdl.proto.mirrors import parse_metalink
 
@@ -327,60 +315,15 @@ class Client:
                 file_path=os.path.join(folder, file.name),
                 mirrors=[mirror.url for mirror in file.urls[1:]],
                 checksum=file.checksum,
-                **options,
+                **{"auth": None, **options},
             )
             for file in parse_metalink(document).files
         ]
-
-    def _look_up(
-        self, url: URL, header: Mapping[str, str | None], most: int, tell: Callable[[bytes | None], None]
-    ) -> Callable[[], None]:
-        if self._closed:  # what fails by now is not to be saved
-            tell(None)
-            return lambda: None
-        sink = MemorySink()
-        bounds = replace(self._limits, body=most)
-        task = self.download_file(url=str(url), header=header, sink=sink, limits=bounds, retry=_ONCE)
-
-        def ended() -> None:
-            is_there = task.exception() is None and task.result().status_code == 200
-            tell(sink.getvalue() if is_there else None)
-
-        task.add_waiter(ended)
-        return task.abort
 
     def _refused(self, error: DownloadError, url: str | None, *callbacks: Any) -> DownloadTask:
         task = DownloadTask(self._driver, shown(url or ""), *callbacks)
         self._driver.hand(lambda: task.attach(Refusal(self._shared, task, error)))
         return task
-
-    def _chosen_terms(
-        self,
-        timeout: float | None,
-        timeouts: Timeouts | None,
-        limits: Limits | None,
-        low_speed: LowSpeed | tuple[float, float] | None,
-        retry: Retry | None,
-        redirects: Redirects | None,
-    ) -> Terms:
-        """Return the client's terms with what was given for one task in their place."""
-        terms = self._terms
-        return Terms.of(
-            self._chosen_timeouts(timeout, timeouts),
-            self._limits if limits is None else checked_instance("limits", limits, Limits),
-            terms.low_speed if low_speed is None else LowSpeed.of(low_speed),
-            terms.retry if retry is None else checked_instance("retry", retry, Retry),
-            terms.redirects if redirects is None else checked_instance("redirects", redirects, Redirects),
-        )
-
-    def _chosen_timeouts(self, timeout: float | None, timeouts: Timeouts | None) -> Timeouts:
-        times = self._timeouts if timeouts is None else checked_instance("timeouts", timeouts, Timeouts)
-        if timeout is None:
-            return times
-        check_seconds("timeout", timeout)
-        if timeouts is not None and timeouts.total is not None:
-            raise ValueError(f"timeout={timeout:g} and timeouts.total={timeouts.total:g} say the same thing twice")
-        return replace(times, total=timeout)
 
     # Driving
 
@@ -502,51 +445,6 @@ def _recipe(job: Job, part: PartFile) -> dict[str, object]:
         "decode": job.decode,
         "mirrors": [str(mirror) for mirror in job.mirrors],
     }
-
-
-class Jar:
-    """Where tasks have their cookies from: the caller's jar, or one of their own once a redirect sets some."""
-
-    def __init__(self, jar: CookieJar | None) -> None:
-        self.kept: CookieStore | None = None
-        if jar is not None:
-            from rawdl.cookies import Cookies
-
-            self.kept = Cookies(jar)
-
-    def new(self) -> CookieStore:
-        """Make a store for one task."""
-        from rawdl.cookies import Cookies
-
-        return Cookies()
-
-
-class Trust:
-    """What authenticates an https origin: one context for all, made when the first is needed."""
-
-    def __init__(self, settings: TLS | SSLContext | None) -> None:
-        self._settings = settings
-        self._context: SSLContext | None = None
-        self.pins: Collection[str] = getattr(settings, "pins", ())
-
-    def context_for(self, url: URL) -> SSLContext | None:
-        """Return the context for the origin of a URL; None for http."""
-        return self.context() if url.scheme == "https" else None
-
-    def context(self) -> SSLContext:
-        """Return the context.  TLSError if there is none to be had."""
-        if self._context is None:
-            from rawdl.tls import context_of
-
-            try:
-                self._context = context_of(self._settings)
-            except OSError as exc:  # ssl.SSLError is one
-                raise TLSError(f"cannot use the files of tls=: {exc}", certificate=True, errno=exc.errno) from exc
-            if not self._context.verify_mode:
-                import logging
-
-                logging.getLogger("rawdl").warning("certificates are not verified: anybody can be the server")
-        return self._context
 
 
 # The process's client: the one piece of module state.

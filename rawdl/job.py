@@ -60,23 +60,22 @@ class Terms(NamedTuple):
 
 # Which proxy a URL is reached by; None: by none.  May raise ProxyError.
 Proxies = Callable[[URL], "Proxy | None"]
-LookUp = Callable[[URL, Mapping[str, str | None], int, Callable[[bytes | None], None]], Callable[[], None]]
 
 
 class Shared:
     """What all downloads of a client share.
 
     ``context_for`` returns what authenticates the origin of a URL, and ``bucket`` limits the rate of all of them.
-    ``look_up`` fetches a document of so many bytes at most, tells it, or else None, and returns what calls that off.
+    ``begin`` makes one more task, or returns None: the client is being closed.
     """
 
     __slots__ = (
+        "begin",
         "bucket",
         "context_for",
         "cookies",
         "dialer",
         "live",
-        "look_up",
         "loop",
         "paused",
         "pipe",
@@ -90,12 +89,12 @@ class Shared:
         pool: Pool,
         dialer: Dialer,
         context_for: Callable[[URL], SSLContext | None],
-        look_up: LookUp,
+        begin: Callable[[Job], DownloadTask | None],
         bucket: TokenBucket | None,
         cookies: CookieSource,
     ) -> None:
         self.cookies = cookies
-        self.look_up = look_up
+        self.begin = begin
         self.bucket = bucket
         self.loop = loop
         self.pool = pool
@@ -118,13 +117,13 @@ class Job(NamedTuple):
     sink: Sink
     part: PartFile | None
     terms: Terms
-    rate_limit: float | None
-    mirrors: tuple[URL, ...]
-    resume: bool | str
-    checksums: tuple[Checksum, ...]
-    connections: int
-    min_segment: int
-    remote_time: bool
-    decode: bool
-    progress_interval: float
-    fail_on_status: bool
+    rate_limit: float | None = None
+    mirrors: tuple[URL, ...] = ()
+    resume: bool | str = False
+    checksums: tuple[Checksum, ...] = ()
+    connections: int = 1
+    min_segment: int = 1
+    remote_time: bool = False
+    decode: bool = False
+    progress_interval: float = 0.0
+    fail_on_status: bool = False

@@ -380,14 +380,16 @@ class Retrieval:
         asked = self._course.inquiry(error)
         if asked is None:
             return False
-        from rawdl.proto.mirrors import MAX_METALINK
+        from rawdl.inquiry import inquire
 
         assert self._slot is not None
         self._owner.enter(TaskState.CONNECTING)
         self._shared.pool.release(self._slot)
-        self._inquiry = self._shared.look_up(
-            *asked, MAX_METALINK, lambda document: self._owner.soon(lambda: self._informed(error, document))
-        )
+
+        def told(document: bytes | None) -> None:
+            self._owner.soon(lambda: self._informed(error, document))
+
+        self._inquiry = inquire(self._shared, self._job, *asked, told)
         return True
 
     def _informed(self, error: DownloadError, document: bytes | None) -> None:

@@ -114,9 +114,9 @@ class DownloadTask:
         self,
         driver: Driver,
         url: str,
-        success: Callable[[DownloadResult], object] | None,
-        fail: Callable[[DownloadError], object] | None,
-        complete: Callable[[DownloadResult | DownloadError], object] | None,
+        success: Callable[[DownloadResult], object] | None = None,
+        fail: Callable[[DownloadError], object] | None = None,
+        complete: Callable[[DownloadResult | DownloadError], object] | None = None,
         recipe: Mapping[str, object] | None = None,
     ) -> None:
         self.url = url

@@ -298,6 +298,63 @@ def test_T29_T36_a_document_that_does_not_come_holds_nothing_up(how: str, sites:
     assert sites.world.elapsed < 6
 
 
+@pytest.mark.parametrize("first", [f"http://{A}/f", f"http://u:canary@{A}/f"])
+def test_I4_A6_a_document_gets_no_credentials_of_its_own(sites: Sites, tmp_path: Path, first: str):
+    """Neither what is the client's nor what a netrc file has for any host: it is a server that names the document."""
+    sites.serve(A, cut())
+    sites.serve(D, described(sites.serve(C, Resource(BODY))))
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login u password canary\n")
+    with sites.world.client(retry=ONE_TRY, auth=("u", "canary"), netrc=str(netrc)) as client:
+        assert client.download_file(url=first, file_path=sites.path).result().url == f"http://{C}/f"
+    assert sites.seen[A][0].field("Authorization") is not None
+    assert [sites.seen[host][0].field("Authorization") for host in (C, D)] == [None, None]
+
+
+def test_a_document_is_asked_for_by_the_way_of_its_task(sites: Sites):
+    """The task's own proxy and limits are the document's as well."""
+    ways: list[str] = []
+
+    def forward(request: Request) -> Script:
+        ways.append(request.target)
+        answers = {f"http://{A}/f": cut(), f"http://{D}/f": described(f"http://{C}/f"), f"http://{C}/f": Resource(BODY)}
+        answer = answers[request.target]
+        return answer if isinstance(answer, Script) else answer(request)
+
+    sites.world.listen("p.example.org", 3128, http_peer(forward), link=Link(segment=1000))
+    taken = sites.get(f"http://{A}/f", proxy="http://p.example.org:3128")
+    assert taken.result.url == f"http://{C}/f"
+    assert ways == [f"http://{host}/f" for host in (A, D, C)]
+
+
+@pytest.mark.usefixtures("leaves_parts")
+def test_a_document_that_there_is_no_way_to(sites: Sites, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("https_proxy", "nonsense://")
+    link = (("Link", f'<https://{D}/f>; rel=describedby; type="application/metalink4+xml"'),)
+    taken = sites.get(sites.serve(A, cut(link)))
+    assert isinstance(taken.error, rawdl.IncompleteBody)
+
+
+@pytest.mark.parametrize("connections", [1, 2])
+def test_a_mirror_that_there_is_no_way_to(sites: Sites, monkeypatch: pytest.MonkeyPatch, connections: int):
+    """That is a failure of the mirror, and of nothing else."""
+    monkeypatch.setenv("https_proxy", "nonsense://")
+    url = sites.serve(A, GONE if connections == 1 else Resource(BODY), bandwidth=20_000.0)
+    mirrors = [f"https://{B}/f", sites.serve(C, Resource(BODY))]
+    taken = sites.get(url, mirrors=mirrors, connections=connections, min_segment=1000, checksum=SHA256)
+    assert sites.path.read_bytes() == BODY
+    assert taken.result.checksum == SHA256
+
+
+def test_I4_a_metalink_document_gets_the_clients_credentials_for_nobody(sites: Sites, tmp_path: Path):
+    sites.serve(A, Resource(BODY))
+    document = metalink(f'<file name="f"><url>http://{A}/f</url></file>')
+    with sites.world.client(auth=("u", "canary")) as client:
+        client.download_metalink(document, tmp_path)[0].result()
+        client.download_metalink(document, tmp_path, auth=("u", "p"))[0].result()
+    assert [request.field("Authorization") is not None for request in sites.seen[A]] == [False, True]
+
+
 def test_a_metalink_document_is_a_task_for_each_file(sites: Sites, tmp_path: Path):
     sites.serve(A, GONE)
     sites.serve(B, Resource(BODY))

@@ -1,0 +1,150 @@
+"""What the tasks of a client have unless they are told otherwise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rawdl.arguments import checked_instance, credentials_of, passwords_of, proxies_of, tls_settings
+from rawdl.errors import TLSError
+from rawdl.job import Terms
+from rawdl.pool import Key
+from rawdl.proto.messages import Limits
+from rawdl.proto.pacing import LowSpeed
+from rawdl.proto.redirects import Redirects
+from rawdl.proto.retry import Retry
+from rawdl.proto.timeouts import Timeouts, check_seconds
+
+if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
+    from ssl import SSLContext
+
+    from rawdl.job import Proxies
+    from rawdl.proto.auth import Authority, Credentials
+    from rawdl.proto.course import CookieStore
+    from rawdl.proto.url import URL
+    from rawdl.tls import TLS
+
+
+class Defaults:
+    """The terms of a client's downloads, as whom they ask, and by which way.
+
+    Raises TypeError, ValueError or OSError for what an argument of `Client` is not.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeouts: Timeouts | None,
+        limits: Limits | None,
+        low_speed: LowSpeed | tuple[float, float] | None,
+        retry: Retry | None,
+        redirects: Redirects | None,
+        auth: Credentials | tuple[str, str] | None,
+        netrc: bool | str | os.PathLike[str],
+        proxy: str | None,
+        tls: TLS | SSLContext | None,
+    ) -> None:
+        self._timeouts = Timeouts() if timeouts is None else checked_instance("timeouts", timeouts, Timeouts)
+        self._limits = Limits() if limits is None else checked_instance("limits", limits, Limits)
+        self.terms = Terms.of(
+            self._timeouts,
+            self._limits,
+            None if low_speed is None else LowSpeed.of(low_speed),
+            Retry() if retry is None else checked_instance("retry", retry, Retry),
+            Redirects() if redirects is None else checked_instance("redirects", redirects, Redirects),
+        )
+        self.credentials = credentials_of(auth)
+        self.proxies = proxies_of(proxy)
+        self.trust = Trust(tls_settings(tls))
+        self._passwords = passwords_of(netrc)
+
+    def key(self, url: URL, proxies: Proxies) -> Key:
+        """Return what a connection for a URL is known by.  ProxyError, TLSError."""
+        return Key(url.origin, self.trust.context_for(url), proxies(url))
+
+    def chosen_terms(
+        self,
+        timeout: float | None,
+        timeouts: Timeouts | None,
+        limits: Limits | None,
+        low_speed: LowSpeed | tuple[float, float] | None,
+        retry: Retry | None,
+        redirects: Redirects | None,
+    ) -> Terms:
+        """Return the terms with what was given for one task in their place."""
+        terms = self.terms
+        return Terms.of(
+            self._chosen_timeouts(timeout, timeouts),
+            self._limits if limits is None else checked_instance("limits", limits, Limits),
+            terms.low_speed if low_speed is None else LowSpeed.of(low_speed),
+            terms.retry if retry is None else checked_instance("retry", retry, Retry),
+            terms.redirects if redirects is None else checked_instance("redirects", redirects, Redirects),
+        )
+
+    def _chosen_timeouts(self, timeout: float | None, timeouts: Timeouts | None) -> Timeouts:
+        times = self._timeouts if timeouts is None else checked_instance("timeouts", timeouts, Timeouts)
+        if timeout is None:
+            return times
+        check_seconds("timeout", timeout)
+        if timeouts is not None and timeouts.total is not None:
+            raise ValueError(f"timeout={timeout:g} and timeouts.total={timeouts.total:g} say the same thing twice")
+        return replace(times, total=timeout)
+
+    def authority(self, url: URL, given: Credentials | None) -> Authority | None:
+        """Return what proves who asks; None if there is nothing."""
+        if given is None and self._passwords is None and url.userinfo is None:
+            return None
+        from rawdl.proto.auth import Authority, userinfo_of
+
+        named, look_up = userinfo_of(url), None if self._passwords is None else self._passwords.look_up
+        if given is None and named is not None:
+            given = (look_up and not named.password and look_up(url, True, named.username)) or named
+        return Authority(given, url.origin, look_up, os.urandom(16).hex())
+
+
+class Jar:
+    """Where tasks have their cookies from: the caller's jar, or one of their own once a redirect sets some."""
+
+    def __init__(self, jar: CookieJar | None) -> None:
+        self.kept: CookieStore | None = None
+        if jar is not None:
+            from rawdl.cookies import Cookies
+
+            self.kept = Cookies(jar)
+
+    def new(self) -> CookieStore:
+        """Make a store for one task."""
+        from rawdl.cookies import Cookies
+
+        return Cookies()
+
+
+class Trust:
+    """What authenticates an https origin: one context for all, made when the first is needed."""
+
+    def __init__(self, settings: TLS | SSLContext | None) -> None:
+        self._settings = settings
+        self._context: SSLContext | None = None
+        self.pins: Collection[str] = getattr(settings, "pins", ())
+
+    def context_for(self, url: URL) -> SSLContext | None:
+        """Return the context for the origin of a URL; None for http."""
+        return self.context() if url.scheme == "https" else None
+
+    def context(self) -> SSLContext:
+        """Return the context.  TLSError if there is none to be had."""
+        if self._context is None:
+            from rawdl.tls import context_of
+
+            try:
+                self._context = context_of(self._settings)
+            except OSError as exc:  # ssl.SSLError is one
+                raise TLSError(f"cannot use the files of tls=: {exc}", certificate=True, errno=exc.errno) from exc
+            if not self._context.verify_mode:
+                import logging
+
+                logging.getLogger("rawdl").warning("certificates are not verified: anybody can be the server")
+        return self._context
