@@ -23,6 +23,12 @@ _USERINFO = r"A-Za-z0-9._~!$&'()*+,;=:%-"
 _PATH = "@/" + _USERINFO
 _QUERY = "?" + _PATH  # and a fragment
 _WHITE_SPACE = " \t\n\v\f\r"
+# The parameters by which signed URLs (of S3, Google's and Azure's stores, CloudFront) and tokens are known.
+_PROOF = re.compile(
+    r"((?:[?&;]|^)(?:x-(?:amz|goog)-(?:credential|security-token|signature)|signature|sig|(?:access_|auth_)?token|api_?key"
+    r"|password|secret)=)[^&;#]+",
+    re.IGNORECASE,
+)
 
 # The fast way: a URL that needs no change.  Its host is an IPv4 address, or its last label begins with a letter.
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -140,11 +146,11 @@ class URL:
 
     @property
     def redacted(self) -> str:
-        """The URL for people and logs: three asterisks are its user name and password."""
-        return self._spelled(self.userinfo and "***")
+        """The URL for people and logs: three asterisks are its user name and password, or what its query proves."""
+        return self._spelled(self.userinfo and "***", self.target if self.query is None else _unproven(self.target))
 
     def __str__(self) -> str:
-        return self._spelled(self.userinfo)
+        return self._spelled(self.userinfo, self.target)
 
     def __repr__(self) -> str:
         return f"URL({self.redacted!r})"
@@ -164,20 +170,25 @@ class URL:
     def __reduce__(self) -> tuple[object, ...]:
         return URL.parse, (str(self),)
 
-    def _spelled(self, userinfo: str | None) -> str:
+    def _spelled(self, userinfo: str | None, target: str) -> str:
         user = f"{userinfo}@" if userinfo else ""
         fragment = "" if self.fragment is None else f"#{self.fragment}"
-        return f"{self.scheme}://{user}{self.host_header}{self.target}{fragment}"
+        return f"{self.scheme}://{user}{self.host_header}{target}{fragment}"
 
 
 def shown(text: str) -> str:
-    """Return what was given as a URL as it may be shown: without user name and password, even if it is malformed."""
+    """Return what was given as a URL as it may be shown: without the secrets in it, even if it is malformed."""
     try:
         return URL.parse(text).redacted
     except InvalidURL:
         secret, at, rest = text.rpartition("@")
         scheme, separator, _ = secret.partition("://")
-        return (scheme + separator if separator else "") + "***@" + rest if at else text
+        return _unproven((scheme + separator if separator else "") + "***@" + rest if at else text)
+
+
+def _unproven(text: str) -> str:
+    """Return a target without the values of the parameters that prove a right to it."""
+    return _PROOF.sub(r"\1***", text)
 
 
 def _split(text: str) -> tuple[str | None, str | None, str, str | None, str | None]:

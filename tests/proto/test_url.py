@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from rawdl.errors import InvalidURL
-from rawdl.proto.url import URL, Origin
+from rawdl.proto.url import URL, Origin, shown
 
 BASE = "http://example.org/one/two/three;v?q#f"
 
@@ -466,3 +466,20 @@ def test_an_absolute_url_resolves_to_itself(text: str) -> None:
     with contextlib.suppress(InvalidURL):
         url = URL.parse(text)
         assert URL.parse(BASE).join(str(url)) == url
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("X-Amz-Signature=s&X-Amz-Date=1", "X-Amz-Signature=***&X-Amz-Date=1"),
+        ("a=1&sig=s%2f", "a=1&sig=***"),
+        ("access_token=s;token=s", "access_token=***;token=***"),
+        ("design=1&tokens=2&token", "design=1&tokens=2&token"),
+        ("sig=", "sig="),
+    ],
+)
+def test_A9_what_a_query_proves_is_not_told(query: str, told: str):
+    url = URL.parse(f"http://u:s@example.org/a?{query}#f")
+    assert url.redacted == f"http://***@example.org/a?{told}#f"
+    assert shown(f"http://u:s@exa mple.org/a?{query}#f") == f"http://***@exa mple.org/a?{told}#f"
+    assert str(url).endswith(f"{query}#f")
