@@ -224,8 +224,7 @@ class Retrieval:
         self._telling.restart()
         if self._owner.over:
             return Sink()
-        there = store.expect(head)
-        self._telling.decoder = store.decoder
+        there = store.take_name(head)
         if there is not None:
             assert self._fetch is not None
             self._fetch.cancel()

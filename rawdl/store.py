@@ -83,20 +83,19 @@ class Store:
 
     # A response
 
-    def expect(self, head: HeadReceived) -> int | None:
-        """Prepare for what a response brings; refuse what is too large before any of it is written.
+    def take_name(self, head: HeadReceived) -> int | None:
+        """Have the server name the file, if it is to; return what `size_to_skip` does, which is not known before."""
+        part = self._job.part
+        if part is None or not part.destination.is_open:
+            return None
+        part.destination.name(_suggested(head))
+        return self.size_to_skip()
 
-        Return how many bytes the file has that is there already, if it is to be left at that: so late that is looked at
-        only where the name was not known before.
-        """
+    def expect(self, head: HeadReceived) -> None:
+        """Prepare for what a response brings; refuse what is too large before any of it is written."""
         course, most = self._course, self._job.terms.most
         if most is not None and course.total is not None and course.total > most:
             raise too_large(course.total, most)
-        if self._job.part is not None and self._job.part.destination.is_open:
-            self._job.part.destination.name(_suggested(head))
-            there = self.size_to_skip()
-            if there is not None:
-                return there
         self.describe()
         self.decoder = self._decoder_for(head.header) if self._job.decode else None
         if self.decoder is not None and self._vouched:
@@ -104,7 +103,6 @@ class Store:
         elif self.decoder is None and self._is_promised(head.header):
             self._expect(head.header, partial=head.status_code == 206)
             course.learn_mirrors(head.header)
-        return None
 
     def _decoder_for(self, header: Headers) -> Decoder | None:
         from rawdl.proto.decoding import codings_of, decoder
