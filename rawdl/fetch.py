@@ -195,18 +195,12 @@ class Fetch:
         return self._send
 
     def _writer(self) -> HeadWriter:
-        proxy = self._forwarder
+        proxy = self._key.forwarder
         if proxy is None:
             return self._shared.writer
         from rawdl.proto.proxy import ProxiedWriter
 
         return ProxiedWriter(proxy)
-
-    @property
-    def _forwarder(self) -> Proxy | None:
-        """The proxy that is asked itself for an http URL: with https and SOCKS, it is only on the way."""
-        _, context, proxy = self._key
-        return proxy if context is None and proxy is not None and proxy.speaks_http else None
 
     def _send(self) -> Step | None:
         connection, exchange = self._connection, self._exchange
@@ -327,8 +321,8 @@ class Fetch:
         """Have the owner look at the head, before any of the body."""
         self._alarm.leave()
         self.framing = head.framing
-        if head.status_code == 407 and self._forwarder is not None:
-            raise self._forwarder.refused(407)
+        if head.status_code == 407 and (proxy := self._key.forwarder) is not None:
+            raise proxy.refused(407)
         self._sink = self.owner.fetch_answered(head)
         if not self._over:
             self._alarm.body_begins()

@@ -38,6 +38,11 @@ class Key(NamedTuple):
     context: SSLContext | None
     proxy: Proxy | None = None
 
+    @property
+    def forwarder(self) -> Proxy | None:
+        """The proxy that is asked itself for an http URL: with https and SOCKS, it is only on the way."""
+        return self.proxy if self.context is None and self.proxy is not None and self.proxy.speaks_http else None
+
 
 class Slot:
     """A place in the queue, and then the right to one connection; ``granted`` is called when it becomes that.
