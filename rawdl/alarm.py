@@ -20,9 +20,9 @@ class Alarm:
         "_loop",
         "_low_speed",
         "_paused",
-        "_phase",
         "_speed_timer",
         "_timer",
+        "phase",
     )
 
     def __init__(
@@ -33,7 +33,7 @@ class Alarm:
         self._deadlines = Deadlines(timeouts)
         self._absent = 0.0  # of the loop, when the phase began
         self._timer: Timer | None = None
-        self._phase: Phase | None = None
+        self.phase: Phase | None = None  # that is under way
         self._low_speed = low_speed
         self._floor: SpeedFloor | None = None  # once there is a body
         self._speed_timer: Timer | None = None
@@ -41,7 +41,7 @@ class Alarm:
 
     def enter(self, phase: Phase) -> None:
         """Begin a phase, or begin it anew."""
-        self._phase = phase
+        self.phase = phase
         if self._paused:
             return
         self._absent = self._loop.absent
@@ -49,7 +49,7 @@ class Alarm:
 
     def leave(self) -> None:
         """Be in no phase."""
-        self._phase = None
+        self.phase = None
         self._deadlines.leave()
 
     def body_begins(self) -> None:
@@ -78,8 +78,8 @@ class Alarm:
     def resume(self) -> None:
         """End a pause."""
         self._paused = False
-        if self._phase is not None:
-            self.enter(self._phase)
+        if self.phase is not None:
+            self.enter(self.phase)
         if self._floor is not None:
             self._floor.resume(self._loop.now)
             self._arm_speed()

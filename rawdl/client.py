@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
     from rawdl.proto.auth import Credentials
     from rawdl.tls import TLS
+    from rawdl.trace import Trace
 
 # The least that still lets a TLS record's worth of work be done per call, for those who count their kilobytes.
 _SMALLEST_BUFFER: Final = 4096
@@ -74,7 +76,11 @@ class Client:
     the environment, as it is now, for each URL (``http_proxy``, ``https_proxy``, ``all_proxy``, ``no_proxy``).
 
     ``family`` is "ipv4", "ipv6" or None for both.  ``address_policy`` is asked with the host and each of its addresses,
-    whether to connect there, at every hop; `rawdl.policies.public_only` is one.  ``local_address`` is connected from.
+    whether to connect there, at every hop; `rawdl.policies.public_only` is one, and none may block or call the client.
+    ``local_address`` is connected from.
+
+    ``trace`` is called with (phase, event, data) at every step of every task, as the module `rawdl.trace` has them; the
+    loggers ``rawdl.PHASE`` get the same, at DEBUG.  What it calls of the client takes effect in a later turn.
     """
 
     def __init__(
@@ -101,6 +107,7 @@ class Client:
         family: str | None = None,
         address_policy: Callable[[str, str], object] | None = None,
         local_address: str | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self._defaults = Defaults(
             timeouts=timeouts,
@@ -115,8 +122,8 @@ class Client:
         )
         trust = self._defaults.trust
         jar = Jar(cookies)
-        functions = (("clock", clock), ("socket_factory", socket_factory), ("address_policy", address_policy))
-        for name, function in functions:
+        functions = {"clock": clock, "socket_factory": socket_factory, "address_policy": address_policy, "trace": trace}
+        for name, function in functions.items():
             if function is not None:
                 check_callback(name, function)
         rules = address_rules(family, address_policy, local_address)
@@ -135,6 +142,7 @@ class Client:
             bucket=None if rate_limit is None else TokenBucket(rate_limit, loop.now),
             cookies=jar,
         )
+        self._trace = trace
         self._destinations = Destinations()
         self._closed = False
 
@@ -278,7 +286,7 @@ class Client:
         return self._begin(job, success, fail, complete, recipe)
 
     def _begin(self, job: Job, *listeners: Any) -> DownloadTask:
-        task = DownloadTask(self._driver, job.request.url.redacted, *listeners)
+        task = self._new_task(job.request.url.redacted, *listeners)
         self._driver.hand(lambda: task.attach(Download(self._shared, job, task)))
         return task
 
@@ -321,8 +329,16 @@ class Client:
         ]
 
     def _refused(self, error: DownloadError, url: str | None, *callbacks: Any) -> DownloadTask:
-        task = DownloadTask(self._driver, shown(url or ""), *callbacks)
+        task = self._new_task(shown(url or ""), *callbacks)
         self._driver.hand(lambda: task.attach(Refusal(self._shared, task, error)))
+        return task
+
+    def _new_task(self, url: str, *listeners: Any) -> DownloadTask:
+        task = DownloadTask(self._driver, url, *listeners)
+        if self._trace is not None or "logging" in sys.modules:
+            from rawdl.trace import tracer_of
+
+            task.trace = tracer_of(self._trace, self._driver, task)
         return task
 
     # Driving

@@ -53,6 +53,11 @@ class Connection:
         """The address of the other end, for a person."""
         return address_text(self.address)
 
+    @property
+    def security(self) -> dict[str, object]:
+        """What protects the stream, for a trace: nothing."""
+        return {}
+
     def watch(self, events: int, callback: Callable[[int], None]) -> None:
         """Call back whenever one of ``events`` is ready."""
         self._awaited = 0

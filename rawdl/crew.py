@@ -8,7 +8,7 @@ server that refuses ranges loses us the other members, and the first goes on to 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from rawdl.alarm import Alarm
 from rawdl.continuation import Continuation
@@ -30,12 +30,19 @@ from rawdl.results import Marks
 from rawdl.sinks import Sink
 from rawdl.throttle import Throttle
 
+if TYPE_CHECKING:
+    from rawdl.trace import Tracer
+
 # What a member waits for, it has its own limits for.
 _NEVER: Final = Timeouts(resolve=None, connect=None, tls=None, send=None, head=None, idle=None)
 
 
 class CrewOwner(Protocol):
     """Whose crew it is.  None of these raises."""
+
+    @property
+    def trace(self) -> Tracer | None:
+        """Whom to tell the steps, if anybody."""
 
     @property
     def stopping(self) -> bool:
@@ -320,6 +327,10 @@ class Member:
         return self._asked
 
     # What the fetch tells
+
+    @property
+    def trace(self) -> Tracer | None:
+        return self._crew.owner.trace
 
     @property
     def stopping(self) -> bool:

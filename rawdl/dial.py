@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rawdl.passage import Passage
     from rawdl.proto.proxy import Proxy
     from rawdl.tls import Handshake
+    from rawdl.trace import Tracer
 
 # RFC 8305 5: the time that an address has before the next one is tried beside it.
 _ATTEMPT_DELAY: Final = 0.25
@@ -66,15 +67,15 @@ class Dialer:
         loop: Loop,
         resolver: Resolver,
         proxy_context: Callable[[], SSLContext],
-        socket_factory: SocketFactory | None = None,
-        pins: Collection[str] = (),
-        rules: AddressRules | None = None,
+        socket_factory: SocketFactory | None,
+        pins: Collection[str],
+        rules: AddressRules,
     ) -> None:
         self.loop = loop
         self.resolver = resolver
         self.proxy_context = proxy_context  # what authenticates https proxies
         self.pins = pins  # of which an origin must have one, if there are any
-        self.rules = rules or AddressRules()
+        self.rules = rules
         self.socket_factory: SocketFactory = socket_factory or sockets.Socket
 
     def dial(self, origin: Origin, context: SSLContext | None, proxy: Proxy | None, owner: DialOwner) -> Dial:
@@ -88,6 +89,10 @@ class Dialer:
 
 class DialOwner(Protocol):
     """Who wants a connection."""
+
+    @property
+    def trace(self) -> Tracer | None:
+        """Whom to tell the steps, if anybody."""
 
     def dial_entered(self, phase: Phase) -> None:
         """The dial has got as far as ``phase``: resolve, connect, proxy or tls."""
@@ -162,6 +167,7 @@ class Dial:
             self._go_on(then, [literal])
             return
         self._owner.dial_entered(Phase.RESOLVE)
+        self._tell("resolve", "started", host=host)
 
         def answered(addresses: Sequence[Address], error: ResolveError | None) -> None:
             """Take the resolver's answer, in whatever thread it comes, to the loop."""
@@ -187,6 +193,7 @@ class Dial:
         if error is not None or not addresses:
             self._fail(error or ResolveError(f"cannot resolve {self._named(host)}: it has no address"))
         else:
+            self._tell("resolve", "complete", addresses=tuple(map(address_text, addresses)))
             self._go_on(then, addresses)
 
     def _go_on(self, then: Callable[[Sequence[Address]], None], addresses: Sequence[Address]) -> None:
@@ -195,12 +202,17 @@ class Dial:
         except ResolveError as exc:
             self._fail(exc)
 
+    def _tell(self, phase: str, event: str, **data: object) -> None:
+        if self._owner.trace is not None:
+            self._owner.trace(phase, event, **data)
+
     def _named(self, host: str) -> str:
         return f"the proxy {host}" if self._proxy is not None and host == self._proxy.host else host
 
     def _resolved(self, addresses: Sequence[Address]) -> None:
         self._addresses = interleave(addresses)
         self._owner.dial_entered(Phase.CONNECT)
+        self._tell("connect", "started", addresses=tuple(map(address_text, self._addresses)))
         self._try_next()
 
     # The race (RFC 8305 5)
@@ -218,12 +230,13 @@ class Dial:
                     loop = self._dialer.loop
                     self._timer = loop.call_at(loop.now + _ATTEMPT_DELAY, self._try_next)
                 return
-            self._errors.append((address, code))
+            self._refuse(address, code)
         if not self._attempts:
             self._fail(self._refused())
 
     def _attempt(self, address: Address) -> int | None:
         """Begin to connect; return the error number if that failed at once."""
+        self._tell("connect", "attempt", address=address_text(address))
         try:
             sock = self._dialer.socket_factory(address[0], socket.SOCK_STREAM, 0)
         except OSError as exc:
@@ -252,12 +265,16 @@ class Dial:
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._drop(fd)
-            self._errors.append((address, code))
+            self._refuse(address, code)
             self._try_next()
             return
         del self._attempts[fd]
         self._stop_racing()
         self._connected(Connection(self._dialer.loop, sock, address))
+
+    def _refuse(self, address: Address, code: int) -> None:
+        self._errors.append((address, code))
+        self._tell("connect", "refused", address=address_text(address), error=os.strerror(code))
 
     def _drop(self, fd: int) -> None:
         sock, _ = self._attempts.pop(fd)
@@ -282,6 +299,7 @@ class Dial:
     # Connected
 
     def _connected(self, connection: Connection) -> None:
+        self._tell("connect", "complete", peer=connection.peer)
         proxy = self._proxy
         if proxy is None or proxy.scheme != "https":
             self._at_proxy(connection)
@@ -302,13 +320,14 @@ class Dial:
         from rawdl.passage import Passage, asking_for
 
         self._owner.dial_entered(Phase.PROXY)
+        self._tell("proxy", "started", proxy=str(proxy), target=f"{self._target}:{self.origin.port}")
         try:
             asking = asking_for(self._target, self.origin.port, proxy)
         except ProxyError as exc:
             connection.abort()
             self._fail(exc)
             return
-        self._handshake = Passage(connection, asking, self._then(self._at_origin))
+        self._handshake = Passage(connection, asking, self._then("proxy", self._at_origin))
         self._handshake.start()
 
     def _at_origin(self, connection: Connection) -> None:
@@ -328,24 +347,28 @@ class Dial:
         from rawdl.tls import Handshake
 
         self._owner.dial_entered(Phase.TLS)
+        self._tell("tls", "started", host=host)
         try:
-            self._handshake = Handshake(connection, context, host, self._then(then), pins)
+            self._handshake = Handshake(connection, context, host, self._then("tls", then), pins)
         except ValueError as exc:  # a name that cannot be one of a certificate
             connection.abort()
             self._fail(TLSError(f"cannot speak TLS to {host}: {exc}"))
             return
         self._handshake.start()
 
-    def _then(self, step: Callable[[Connection], None]) -> Callable[[Connection | None, DownloadError | None], None]:
+    def _then(
+        self, phase: str, step: Callable[[Connection], None]
+    ) -> Callable[[Connection | None, DownloadError | None], None]:
         """Return what ends a handshake: with the next step, or with its error."""
 
         def done(connection: Connection | None, error: DownloadError | None) -> None:
             self._handshake = None
-            if connection is not None:
-                step(connection)
-            else:
+            if connection is None:
                 assert error is not None
                 self._fail(error)
+                return
+            self._tell(phase, "complete", **(connection.security if phase == "tls" else {}))
+            step(connection)
 
         return done
 

@@ -73,6 +73,15 @@ class Driver:
         self._callbacks += 1
         began = self.loop.time()
         try:
+            self.shield(callback, *args)
+        finally:
+            self.loop.back_from(began)
+            self._callbacks -= 1
+            self._busy = was_busy
+
+    def shield(self, callback: Callable[..., object], *args: Any) -> None:
+        """Call somebody else's code from the middle of ours: whatever that calls here waits for a later turn."""
+        try:
             callback(*args)
         except (KeyboardInterrupt, SystemExit) as exc:
             self._interrupt = exc
@@ -80,10 +89,6 @@ class Driver:
             import logging
 
             logging.getLogger("rawdl").exception("a callback of a download raised: %r", callback)
-        finally:
-            self.loop.back_from(began)
-            self._callbacks -= 1
-            self._busy = was_busy
 
     @property
     def is_mine(self) -> bool:

@@ -31,7 +31,7 @@ from rawdl.sinks import Sink
 from rawdl.throttle import Throttle
 
 if TYPE_CHECKING:
-    from rawdl.proto.proxy import Proxy
+    from rawdl.trace import Tracer
 
 # Reads in one turn before the other connections get theirs: at 1 MiB each, the most, that is some milliseconds.
 _READS_PER_TURN: Final = 8
@@ -43,6 +43,10 @@ Step = Callable[[], "Step | None"]
 
 class FetchOwner(Protocol):
     """Whose fetch it is.  What these raise ends the fetch, as what it raises itself does."""
+
+    @property
+    def trace(self) -> Tracer | None:
+        """Whom to tell the steps, if anybody."""
 
     @property
     def stopping(self) -> bool:
@@ -91,6 +95,7 @@ class Fetch:
         "_throttle",
         "framing",
         "owner",
+        "trace",
     )
 
     def __init__(
@@ -110,6 +115,7 @@ class Fetch:
         self._terms = terms
         self._marks = marks
         self._throttle = throttle
+        self.trace = owner.trace
         self._alarm = Alarm(shared.loop, terms.timeouts, terms.low_speed, self._timed_out)
         self._dial: Dial | None = None
         self._connection: Connection | None = None
@@ -143,6 +149,8 @@ class Fetch:
             return self._connect
         self._connection = connection
         self._marks.reused = True
+        if self.trace is not None:
+            self.trace("connect", "reused", peer=connection.peer, exchanges=connection.exchanges)
         return self._begin_exchange
 
     def _connect(self) -> Step | None:
@@ -192,6 +200,8 @@ class Fetch:
         marks.request_start = now
         marks.sent = len(self._exchange.data_to_send())
         self._alarm.enter(Phase.SEND)
+        if self.trace is not None:
+            self.trace.request(self._request)
         return self._send
 
     def _writer(self) -> HeadWriter:
@@ -218,6 +228,8 @@ class Fetch:
         connection.watch(READ, self._on_ready)
         self._marks.request_end = self._shared.loop.now
         self._alarm.enter(Phase.HEAD)
+        if self.trace is not None:
+            self.trace("send", "complete", bytes=self._marks.sent)
         self._step = self._receive_head  # when something has come: it cannot be there yet
         return None
 
@@ -279,6 +291,8 @@ class Fetch:
         if not marks.reused or marks.response_start:
             raise lost
         assert self._connection is not None
+        if self.trace is not None:
+            self.trace("connect", "stale", peer=self._connection.peer, error=lost)
         self._connection.abort()
         self._connection = self._exchange = None
         marks.reused = False
@@ -293,6 +307,8 @@ class Fetch:
         end: BodyComplete | None = None
         try:
             while end is None and (event := exchange.next_event()) is not None:
+                if self.trace is not None:
+                    self.trace.event(event)
                 if isinstance(event, DataReceived):
                     pieces.append(event.data)
                 elif isinstance(event, HeadReceived):
@@ -421,6 +437,8 @@ class Fetch:
 
     def _fail(self, error: DownloadError) -> None:
         if not self._over:
+            if self.trace is not None:
+                self.trace.failed(self._alarm.phase, error)
             self.cancel()
             self.owner.fetch_failed(error)
 

@@ -36,6 +36,7 @@ from rawdl.throttle import Throttle
 
 if TYPE_CHECKING:
     from rawdl.crew import Crew
+    from rawdl.trace import Tracer
 
 # For the rest of a redirect's body: as long as a new connection may take.
 _DRAIN_SECONDS: Final = 1.0
@@ -167,6 +168,11 @@ class Retrieval:
     # What the fetch tells
 
     @property
+    def trace(self) -> Tracer | None:
+        """Whom to tell the steps, if anybody."""
+        return self._task.trace
+
+    @property
     def stopping(self) -> bool:
         """Whether abort() was called, though its turn may still be to come."""
         return self._owner.over or self._task.aborting
@@ -188,6 +194,8 @@ class Retrieval:
         assert self._fetch is not None
         if isinstance(answer, Follow):
             if not answer.here:
+                if self.trace is not None:
+                    self.trace("task", "redirect", status_code=head.status_code, location=self._course.shown_url)
                 self.marks.redirect_start = self.marks.redirect_start or self.marks.queue_end
                 self.marks.redirect_end = loop.now
             # Read to its end, for the connection's sake, if that takes no longer than a new connection would.
@@ -230,6 +238,8 @@ class Retrieval:
             self._fetch.cancel()
             self._owner.soon(lambda: self._owner.skip(there))
             return Sink()
+        store.expect(head)
+        self._telling.decoder = store.decoder
         return store.continued(self._share() if shares else store.sink(), answer, head)
 
     def _is_worth_sharing(self, head: HeadReceived) -> bool:
@@ -348,11 +358,13 @@ class Retrieval:
         delay = self._delay(error, written)
         if delay is None:
             return self._inquire(error)
-        self._try_again(delay, written if continues else None)
+        self._try_again(error, delay, written if continues else None)
         return True
 
-    def _try_again(self, delay: float, written: int | None) -> None:
-        """Go on after a while behind what is ``written``; None: begin anew."""
+    def _try_again(self, error: DownloadError, delay: float, written: int | None) -> None:
+        """Go on after a failure, after a while, behind what is ``written``; None: begin anew."""
+        if self.trace is not None:
+            self.trace("task", "retry", error=error, delay=delay, resumes=written or 0, url=self._course.shown_url)
         if written is not None:
             self._course.base = written
         else:
@@ -400,7 +412,7 @@ class Retrieval:
         self._store.vouch(checksum)
         # Only a file can be read back: elsewhere its hash has to be taken from the first byte on.
         continues = self._job.part is not None and self._store.can_go_on(error, self.written())
-        self._try_again(0.0, self.written() if continues else None)
+        self._try_again(error, 0.0, self.written() if continues else None)
 
     def _restart(self) -> None:
         """Forget what was written."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rawdl.driver import Driver
 from rawdl.errors import Aborted, DownloadError
 from rawdl.proto.progress import ProgressUpdate
 from rawdl.results import DownloadResult, HeadersReceived
+
+if TYPE_CHECKING:
+    from rawdl.trace import Tracer
 
 
 class TaskState(StrEnum):
@@ -107,6 +110,7 @@ class DownloadTask:
         "_unclaimed",
         "_waiters",
         "keeping",
+        "trace",
         "url",
     )
 
@@ -120,6 +124,7 @@ class DownloadTask:
         recipe: Mapping[str, object] | None = None,
     ) -> None:
         self.url = url
+        self.trace: Tracer | None = None  # if anybody wants to know
         self._recipe = recipe
         self._driver = driver
         self._engine: Engine | None = None  # until the end, which leaves the rest to no collector
@@ -280,12 +285,14 @@ class DownloadTask:
         if self._aborting:
             engine.abort()
 
-    def enter(self, state: TaskState) -> None:
+    def enter(self, state: TaskState, error: DownloadError | None = None) -> None:
         """Move to a state, if the task is not in it: the only way in which that changes."""
         if state is self._state:
             return
         assert state in _LEGAL[self._state._value_], f"a task cannot go from {self._state} to {state}"
         self._state = state
+        if self.trace is not None:
+            self.trace("task", state, url=self.url, **({} if error is None else {"error": error}))
 
     def dispatch_headers(self, event: HeadersReceived) -> None:
         """Tell the listeners of the head, once."""
@@ -327,7 +334,7 @@ class DownloadTask:
         self._progress = progress or _NO_PROGRESS
         self._engine = None
         if _LEGAL[self._state._value_]:
-            self.enter(_end_state(error))
+            self.enter(_end_state(error), error)
         self._done = True
         outcome = result if result is not None else error
         first = self._success if result is not None else self._fail

@@ -210,6 +210,12 @@ class TLSConnection(Connection):
         return not (self.pending() or self._unsent or self._outgoing.pending) and self._below.quiet()
 
     @property
+    def security(self) -> dict[str, object]:
+        """What the handshake has agreed upon."""
+        cipher = self._ssl.cipher()
+        return {"version": self._ssl.version(), "cipher": cipher and cipher[0], "resumed": self._ssl.session_reused}
+
+    @property
     def pin(self) -> str:
         """What stands for the public key of the peer, once the handshake is done; "" if that has none."""
         certificate = self._ssl.getpeercert(binary_form=True)

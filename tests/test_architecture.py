@@ -43,6 +43,7 @@ LAYERS: dict[str, set[str]] = {
     "continuation": {"errors", "sinks", "proto."},
     "verify": {"sinks", "partfile", "proto."},
     "driver": {"loop"},
+    "trace": {"driver", "errors", "task", "proto."},
     "task": {"errors", "driver", "results", "proto."},
     "alarm": {"loop", "proto."},
     "throttle": {"loop", "proto."},
@@ -106,7 +107,7 @@ LAYERS: dict[str, set[str]] = {
         "results",
     }
     | {"driver"}
-    | {"task", "job", "engine", "refusal", "aio", "proto."},
+    | {"task", "trace", "job", "engine", "refusal", "aio", "proto."},
     "__init__": {"version", "errors", "results", "profile", "sinks", "task", "tls", "client", "proto."},
     "cli.": {
         "__init__",
