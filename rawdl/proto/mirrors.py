@@ -217,7 +217,7 @@ def _resolved(target: str, base: URL) -> URL | None:
         url = base.join(target.encode("latin-1").decode("utf-8", "surrogateescape"))
     except (InvalidURL, UnicodeError):
         return None
-    return _requested(url) if url.userinfo is None else None
+    return _requested(url) if url.userinfo is None and "%" not in url.host else None  # an interface is ours to choose
 
 
 def _parameters(value: str, position: int) -> tuple[dict[str, str], int]:
@@ -362,7 +362,7 @@ class _Document:
             url = URL.parse(self._content())
         except InvalidURL:
             return
-        if url.userinfo is None and len(str(url)) <= MAX_URL:
+        if url.userinfo is None and "%" not in url.host and len(str(url)) <= MAX_URL:
             priority, location = self._attributes.get("priority"), self._attributes.get("location")
             self._mirrors.append(Mirror(str(_requested(url)), _priority(priority), _location(location)))
 

@@ -19,6 +19,7 @@ A Location is the server's, so it is read as RFC 3986 has it, and hardly ever re
     dot segments, upper case in scheme and host     as in every URL: removed, lowered
     nothing at all, or ``#f``                       the same document, hence a loop
     no fragment                                     that of the URL before is inherited (RFC 9110 10.2.2)
+    an IPv6 zone                                    refused: it is an interface of this machine
     two Locations                                   refused, unless they are equal
 """
 
@@ -133,6 +134,8 @@ class Chain:
         length, limit = len(str(target)), self._settings.limit
         if target.userinfo is not None:
             return "a redirect must not bring a user name or password (RFC 9110 4.2.4)"
+        if "%" in target.host and target.host != self.url.host:
+            return "a zone means something on this machine only, and is not a server's to choose"
         if length > MAX_URL:
             return f"a URL of {length} characters, where {MAX_URL} is the limit"
         if (self.url.scheme, target.scheme) == ("https", "http") and not self._settings.allow_downgrade:

@@ -53,8 +53,9 @@ class URL:
     Make one with `URL.parse` or `URL.join`; the constructor takes parts that are checked already.
 
     ``scheme`` and ``host`` are in lower case, ``host`` is ASCII (an A-label where it was international) and an IPv6
-    address without brackets.  ``port`` is never absent.  ``path`` begins with a slash and has no dot segments;
-    ``query`` and ``fragment`` are None where there is none.  These three and ``userinfo`` are percent-encoded.
+    address without brackets, whose zone stands behind it if it has one (``fe80::1%eth0``).  ``port`` is never absent.
+    ``path`` begins with a slash and has no dot segments; ``query`` and ``fragment`` are None where there is none.
+    These three and ``userinfo`` are percent-encoded.
     """
 
     __slots__ = ("fragment", "host", "path", "port", "query", "scheme", "userinfo")
@@ -129,8 +130,11 @@ class URL:
 
     @property
     def host_header(self) -> str:
-        """The value of Host: no userinfo, and the port only if it is not the scheme's (RFC 9110 7.2)."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """The value of Host: no userinfo, no zone, and the port only if it is not the scheme's (RFC 9110 7.2)."""
+        return self._authority(self.host.partition("%")[0])
+
+    def _authority(self, host: str) -> str:
+        host = f"[{host}]" if ":" in host else host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
@@ -173,7 +177,8 @@ class URL:
     def _spelled(self, userinfo: str | None, target: str) -> str:
         user = f"{userinfo}@" if userinfo else ""
         fragment = "" if self.fragment is None else f"#{self.fragment}"
-        return f"{self.scheme}://{user}{self.host_header}{target}{fragment}"
+        authority = self._authority(self.host.replace("%", "%25"))
+        return f"{self.scheme}://{user}{authority}{target}{fragment}"
 
 
 def shown(text: str) -> str:
@@ -260,13 +265,16 @@ def _ipv4(name: str) -> str:
 def _ipv6(text: str) -> str:
     from ipaddress import IPv6Address
 
-    # 45 characters hold every address.  A zone (RFC 6874) means something on this host only, and is refused.
-    if re.fullmatch(r"\[[0-9A-Fa-f:.]{2,45}\]", text):
-        try:
-            return str(IPv6Address(text[1:-1]))
-        except ValueError:
-            pass
-    raise _invalid("there is no IPv6 address in the brackets (a zone identifier is not supported)")
+    # 45 characters hold every address, and 15 the name of every interface.
+    match = re.fullmatch(r"\[([0-9A-Fa-f:.]{2,45})(?:%25([A-Za-z0-9._~-]{1,15}))?\]", text)
+    try:
+        address = IPv6Address(match[1] if match else "")
+    except ValueError:
+        raise _invalid("there is no IPv6 address in the brackets (a zone is written as in fe80::1%25eth0)") from None
+    zone = match and match[2]
+    if zone and not address.is_link_local:
+        raise _invalid("a zone goes with a link-local address only (RFC 4007 6)")
+    return f"{address}%{zone}" if zone else str(address)
 
 
 def _idna(text: str) -> str:

@@ -81,7 +81,8 @@ def test_a_proxy_is_read(text: str, spelled: str) -> None:
         ("http://pro\r\nxy.example", "control character"),
         ("http://pro%0d%0axy.example", "not a host name"),
         ("http://0x7f.1", "not an IPv4 address"),
-        ("http://[fe80::1%25eth0]", "IPv6"),
+        ("http://[fe80::1%eth0]", "IPv6"),
+        ("http://[2001:db8::1%25eth0]", "link-local"),
         ("http://" + "a" * 64, "not a host name"),
     ],
 )

@@ -182,7 +182,8 @@ def test_H5_an_odd_location_is_resolved(location: str, url: str) -> None:
         ("//other.example:0/", "port"),
         ("//other.example:65536/", "port"),
         ("//[::1/", "IPv6"),
-        ("//[fe80::1%25eth0]/", "IPv6"),
+        ("//[fe80::1%eth0]/", "IPv6"),
+        ("//[fe80::1%25eth0]/", "a zone means something on this machine only"),
     ],
 )
 def test_H5_B2_a_location_with_no_meaning_or_with_two_is_refused(location: str, why: str) -> None:

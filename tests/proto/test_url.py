@@ -250,13 +250,24 @@ def test_B2_an_ipv4_address_is_four_decimal_numbers_or_refused(authority: str) -
     "authority",
     [
         "[::1", "::1]", "::1", "2001:db8::1", "[]", "[not-ip]", "[:::]", "[1::2::3]", "[::1]x", "[::1]x:80", "x[::1]",
-        "[fe80::1%25eth0]", "[fe80::1%eth0]", "[v1.x]", "[::1.2.3]", "[12345::]", "[1.2.3.4]", "[::１]",
+        "[fe80::1%eth0]", "[fe80::1%25]", "[fe80::1%25" + 16 * "x" + "]", "[fe80::1%25a%25b]", "[fe80::1%25/]",
+        "[2001:db8::1%25eth0]", "[::1%25lo]", "[::ffff:1.2.3.4%25eth0]",
+        "[v1.x]", "[::1.2.3]", "[12345::]", "[1.2.3.4]", "[::１]",
         "host:0", "host:00", "host:65536", "host:100000", "host:99999999999999999999", "host:-1", "host:+1", "host:8_0",
         "host:0x50", "host:http", "host: 80", "host:８０", "[::1]:0", "host:80 ",
     ],
 )  # fmt: skip
 def test_B5_brackets_and_ports(authority: str) -> None:
     refused(f"http://{authority}/")
+
+
+def test_F8_a_zone_is_part_of_the_origin_and_not_of_Host() -> None:
+    url = URL.parse("http://u@[FE80::1%25Eth0]:81/a")
+    assert (url.host, url.host_header) == ("fe80::1%Eth0", "[fe80::1]:81")
+    assert str(url) == "http://u@[fe80::1%25Eth0]:81/a" and URL.parse(str(url)) == url
+    assert url.join("b").origin == url.origin
+    origins = {URL.parse(f"http://[fe80::1{zone}]/").origin for zone in ("", "%25eth0", "%25eth1")}
+    assert len(origins) == 3
 
 
 def test_A9_no_message_and_no_repr_shows_a_password() -> None:

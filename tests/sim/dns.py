@@ -43,7 +43,7 @@ class Resolver:
         return self._world.interrupt(name.delay, self._answer, name, port, family, callback).cancel
 
     def _find(self, host: str) -> Name:
-        if is_address(host):
+        if is_address(host) and host not in self.names:  # one with a zone may be among them
             return Name([host], delay=0.0)
         unknown = Name(error=socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
         return self.names.get(host, unknown)

@@ -172,3 +172,47 @@ def test_the_address_that_is_connected_from(origin: Origin):
 def test_S11_rules_that_make_no_sense(options: dict[str, Any], kind: type[Exception]):
     with pytest.raises(kind):
         rawdl.Client(**options)
+
+
+# Elsewhere than the URL says
+
+
+def test_another_place_is_connected_to_and_the_name_stays(world: World):
+    serve(world, B, OK, port=8080)
+    policy = Policy()
+    journey(world, client={"connect_to": {f"{A}:80": f"{B}:8080"}, "address_policy": policy})
+    [request] = world.requests
+    assert request.field("Host") == A
+    assert [host for host, _ in policy.asked] == [B], "it is asked about what is connected to"
+
+
+def test_another_place_is_for_that_port_only(world: World):
+    serve(world, A, redirect(f"http://{A}:81/b"))
+    serve(world, A, OK, port=81)
+    journey(world, client={"connect_to": {f"{A}:82": f"{B}:80"}})
+    assert len(world.requests) == 2
+
+
+def test_another_place_is_what_a_proxy_is_told(world: World):
+    serve(world, "proxy.example.org", Answer(status=403, reason="No", body=b""), port=3128)
+    settings = {"connect_to": {f"{A}:443": "[2001:db8::1]:8443"}, "proxy": "http://proxy.example.org:3128"}
+    journey(world, f"https://{A}/a", {**settings, "retry": AT_ONCE})
+    assert world.requests[0].head.startswith(b"CONNECT [2001:db8::1]:8443 HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"a.example": "b.example:80"}, {"a:80": "b"}, {"a:80": "u@b:80"}, {"a:80/x": "b:80"}]
+)
+def test_S11_what_is_no_other_place(world: World, wrong: dict[str, str]):
+    with pytest.raises(ValueError, match="connect_to"):
+        world.client(connect_to=wrong)
+    with pytest.raises(TypeError, match="connect_to"):
+        world.client(connect_to={"a:80": 5})
+
+
+def test_F8_a_zone_is_for_the_resolver_and_not_for_the_server(world: World):
+    serve(world, A, OK)
+    world.name("fe80::1%eth0").addresses.extend(world.name(A).addresses)
+    journey(world, "http://[fe80::1%25eth0]/a")
+    [request] = world.requests
+    assert request.field("Host") == "[fe80::1]"
