@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,8 +35,8 @@ class TLS:
     """How a client's servers are verified.
 
     ``ca_file`` is a PEM file that *replaces* the system's trusted certificates, and so does ``ca_dir``, a folder that
-    OpenSSL has hashed.  ``verify=False`` accepts any certificate of anybody; it is warned about.  ``minimum_version``
-    is "1.2" or "1.3".
+    OpenSSL has hashed.  On macOS and Windows the system's own store is asked where the package truststore is installed.
+    ``verify=False`` accepts any certificate of anybody; it is warned about.  ``minimum_version`` is "1.2" or "1.3".
 
     ``client_cert`` is a PEM file by which servers that ask for it know the client; ``client_key`` has its key, if that
     is not in the same file, and ``key_password`` opens it.  ``pins`` are public keys, each as ``sha256//`` and the
@@ -72,7 +73,10 @@ class TLS:
 
     def context(self) -> ssl.SSLContext:
         """Make the context.  OSError if a file cannot be read, ssl.SSLError if it is not what it should be."""
-        context = ssl.create_default_context(cafile=self.ca_file, capath=self.ca_dir)
+        if self.ca_file is None and self.ca_dir is None:
+            context = _system_context()
+        else:
+            context = ssl.create_default_context(cafile=self.ca_file, capath=self.ca_dir)
         if self.client_cert is not None:
             # Never None: OpenSSL would ask the terminal.
             context.load_cert_chain(self.client_cert, self.client_key, self.key_password or "")
@@ -82,6 +86,19 @@ class TLS:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
+
+
+def _system_context() -> ssl.SSLContext:
+    """Make a context that trusts whom the system does; elsewhere OpenSSL's certificates are the system's."""
+    if sys.platform in ("darwin", "win32"):
+        with suppress(ImportError):
+            from truststore import SSLContext
+
+            context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            if keys := os.environ.get("SSLKEYLOGFILE"):
+                context.keylog_filename = keys
+            return context
+    return ssl.create_default_context()
 
 
 def context_of(settings: TLS | ssl.SSLContext | None) -> ssl.SSLContext:

@@ -133,6 +133,7 @@ LATE = {
 FOREIGN = {
     "h11": {"proto.http11"},
     "socksio": {"proto.socks"},
+    "truststore": {"tls"},
     "brotli": {"proto.decoding"},
     "backports": {"proto.decoding"},
     "compression": {"proto.decoding"},
