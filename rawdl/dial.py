@@ -15,6 +15,7 @@ from rawdl.loop import WRITE, Loop, Timer
 from rawdl.proto.timeouts import Phase
 from rawdl.proto.url import Origin
 from rawdl.resolver import Address, Cancel, Resolver, literal_address
+from rawdl.sessions import Sessions, Way
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -76,6 +77,7 @@ class Dialer:
         self.proxy_context = proxy_context  # what authenticates https proxies
         self.pins = pins  # of which an origin must have one, if there are any
         self.rules = rules
+        self.sessions = Sessions()
         self.socket_factory: SocketFactory = socket_factory or sockets.Socket
 
     def dial(self, origin: Origin, context: SSLContext | None, proxy: Proxy | None, owner: DialOwner) -> Dial:
@@ -310,7 +312,7 @@ class Dial:
             connection.abort()
             self._fail(exc)
             return
-        self._secure(connection, context, proxy.host, self._at_proxy)
+        self._secure(connection, context, Way(proxy.host, proxy.port), self._at_proxy)
 
     def _at_proxy(self, connection: Connection) -> None:
         proxy = self._proxy
@@ -334,25 +336,26 @@ class Dial:
         if self._context is None:
             self._owner.dial_done(connection)
         else:
-            self._secure(connection, self._context, self.origin.host, self._owner.dial_done, self._dialer.pins)
+            way = Way(self.origin.host, self.origin.port, self._proxy)
+            self._secure(connection, self._context, way, self._owner.dial_done, self._dialer.pins)
 
     def _secure(
         self,
         connection: Connection,
         context: SSLContext,
-        host: str,
+        way: Way,
         then: Callable[[Connection], None],
         pins: Collection[str] = (),
     ) -> None:
         from rawdl.tls import Handshake
 
         self._owner.dial_entered(Phase.TLS)
-        self._tell("tls", "started", host=host)
+        self._tell("tls", "started", host=way.host)
         try:
-            self._handshake = Handshake(connection, context, host, self._then("tls", then), pins)
+            self._handshake = Handshake(connection, context, way, self._dialer.sessions, self._then("tls", then), pins)
         except ValueError as exc:  # a name that cannot be one of a certificate
             connection.abort()
-            self._fail(TLSError(f"cannot speak TLS to {host}: {exc}"))
+            self._fail(TLSError(f"cannot speak TLS to {way.host}: {exc}"))
             return
         self._handshake.start()
 

@@ -19,6 +19,7 @@ from typing import Final, Literal, cast
 from rawdl.connection import Connection
 from rawdl.errors import ConnectionLost, DownloadError, TLSError
 from rawdl.loop import READ, WRITE
+from rawdl.sessions import Sessions, Way
 
 # Ciphertext that is read from the socket at once: some records' worth.  OpenSSL keeps a buffer of this size for each
 # connection, so more would cost memory with every one of them.
@@ -111,9 +112,9 @@ def context_of(settings: TLS | ssl.SSLContext | None) -> ssl.SSLContext:
 class TLSConnection(Connection):
     """A TLS stream over a connected socket, or over TLS to a proxy; its handshake is driven by `Handshake`."""
 
-    __slots__ = ("_below", "_ciphertext", "_failure", "_incoming", "_outgoing", "_ssl", "_unsent")
+    __slots__ = ("_below", "_ciphertext", "_failure", "_incoming", "_outgoing", "_sessions", "_ssl", "_unsent", "_way")
 
-    def __init__(self, below: Connection, context: ssl.SSLContext, host: str) -> None:
+    def __init__(self, below: Connection, context: ssl.SSLContext, way: Way, sessions: Sessions) -> None:
         super().__init__(below.loop, below.sock, below.address)
         self._below = below
         # What TLS to a proxy has decrypted is our ciphertext, and must not lie where that reads its own.
@@ -121,8 +122,13 @@ class TLSConnection(Connection):
         self._ciphertext = memoryview(bytearray(_INNER)) if inner else below.loop.scratch[:_CIPHERTEXT]
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        # A name is verified, and sent, without its root dot (RFC 6066 3).
-        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host.rstrip("."))
+        # A name is verified, and sent, without its root dot (RFC 6066 3), and an address without its zone.
+        host = way.host.rstrip(".").partition("%")[0]
+        # A store that is not OpenSSL's wants to see the whole chain each time, which a session does not have.
+        session = sessions.take(way) if type(context) is ssl.SSLContext else None
+        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host, session=session)
+        self._way = way
+        self._sessions: Sessions | None = None  # once the peer is known to be who it should be
         self._unsent = b""
         self._failure: ConnectionLost | None = None
         self.clean_eof = False
@@ -183,6 +189,7 @@ class TLSConnection(Connection):
             except ssl.SSLZeroReturnError:
                 n = 0
             except ssl.SSLError as exc:
+                self._sessions = None
                 raise ConnectionLost(f"TLS failed on the connection to {self.peer}: {_words(exc)}") from exc
             self.clean_eof = not n
             return n
@@ -246,6 +253,18 @@ class TLSConnection(Connection):
         """Return whether that is the usual: how many bytes of the socket to wait for, nobody knows."""
         return count == 1
 
+    def accept(self, sessions: Sessions) -> None:
+        """Take the peer for what it claims to be: its session may be resumed."""
+        self._sessions = sessions
+
+    def abort(self) -> None:
+        """Close at once, and keep the session that the server has given, which comes behind the handshake."""
+        if not self.closed and self._sessions is not None and self._failure is None:
+            session = self._ssl.session
+            if session is not None and session.has_ticket:
+                self._sessions.keep(self._way, session)
+        super().abort()
+
     def close(self) -> None:
         """Say close_notify, as far as that goes without waiting, and close (RFC 9112 9.8)."""
         if not self.closed:
@@ -259,15 +278,22 @@ class TLSConnection(Connection):
 class Handshake:
     """A TLS handshake under way; ``done(connection, error)`` is called once, at its end."""
 
-    __slots__ = ("_connection", "_done", "_host", "_pins")
+    __slots__ = ("_connection", "_done", "_host", "_pins", "_sessions")
 
     def __init__(
-        self, plain: Connection, context: ssl.SSLContext, host: str, done: Done, pins: Collection[str] = ()
+        self,
+        plain: Connection,
+        context: ssl.SSLContext,
+        way: Way,
+        sessions: Sessions,
+        done: Done,
+        pins: Collection[str] = (),
     ) -> None:
-        self._host = host
+        self._host = way.host
+        self._sessions = sessions
         self._pins = pins
         self._done = done
-        self._connection = TLSConnection(plain, context, host)
+        self._connection = TLSConnection(plain, context, way, sessions)
 
     @property
     def peer(self) -> str:
@@ -291,6 +317,7 @@ class Handshake:
         if wanted:
             self._connection.watch(wanted, self._advance)
         else:
+            self._connection.accept(self._sessions)
             self._done(self._connection, None)
 
     def _failed(self, exc: ssl.SSLError | ConnectionLost | _Unpinned) -> TLSError:
