@@ -10,6 +10,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from rawdl.dial import AddressRules
+from rawdl.errors import InvalidURL
 from rawdl.proto.messages import checked_fields
 from rawdl.proto.url import URL
 from rawdl.resolver import Lookup, Resolver, ThreadResolver, literal_address
@@ -40,7 +41,13 @@ def resolver_of(given: Lookup | Resolver | None) -> Resolver:
     raise TypeError(f"a resolver is a callable or has resolve(); {type(given).__name__} is neither")
 
 
-def address_rules(family: str | None, policy: Callable[[str, str], object] | None, local: str | None) -> AddressRules:
+def address_rules(
+    family: str | None,
+    policy: Callable[[str, str], object] | None,
+    local: str | None,
+    connect_to: Mapping[str, str] | None,
+    unix_socket: str | os.PathLike[str] | None,
+) -> AddressRules:
     """Return which addresses a client uses."""
     families = {None: socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
     if family not in families:
@@ -48,7 +55,24 @@ def address_rules(family: str | None, policy: Callable[[str, str], object] | Non
     address = None if local is None else literal_address(local, 0)
     if local is not None and address is None:
         raise ValueError(f"local_address is an IP address, not {local!r}")
-    return AddressRules(families[family], policy, address)
+    unix = None if unix_socket is None else checked_path("unix_socket", unix_socket)
+    if unix is not None and not hasattr(socket, "AF_UNIX"):
+        raise ValueError("unix_socket: this system has none that Python can use")
+    elsewhere = {_place("connect_to", old): _place("connect_to", new) for old, new in (connect_to or {}).items()}
+    return AddressRules(families[family], policy, address, elsewhere, unix)
+
+
+def _place(name: str, text: str) -> tuple[str, int]:
+    """Read ``host:port``."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} maps host:port to host:port, each a str, not {text!r}")
+    try:
+        url = URL.parse(f"http://{text}")
+    except InvalidURL as exc:
+        raise ValueError(f"{name}: {text!r} is no host:port: {exc}") from exc
+    if not re.search(r":[0-9]+$", text) or url.target != "/" or url.userinfo is not None:
+        raise ValueError(f"{name}: {text!r} is no host:port")
+    return url.host, url.port
 
 
 def check_scalars(url: str | None, progress_interval: float) -> None:

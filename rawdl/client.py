@@ -77,7 +77,9 @@ class Client:
 
     ``family`` is "ipv4", "ipv6" or None for both.  ``address_policy`` is asked with the host and each of its addresses,
     whether to connect there, at every hop; `rawdl.policies.public_only` is one, and none may block or call the client.
-    ``local_address`` is connected from.
+    ``local_address`` is connected from.  ``connect_to`` maps the ``host:port`` of URLs to those to connect to in their
+    place; Host and the name that a certificate must have stay.  ``unix_socket`` is the path of a socket that all
+    connections go to, whatever proxy the environment has.
 
     ``trace`` is called with (phase, event, data) at every step of every task, as the module `rawdl.trace` has them; the
     loggers ``rawdl.PHASE`` get the same, at DEBUG.  What it calls of the client takes effect in a later turn.
@@ -107,6 +109,8 @@ class Client:
         family: str | None = None,
         address_policy: Callable[[str, str], object] | None = None,
         local_address: str | None = None,
+        connect_to: Mapping[str, str] | None = None,
+        unix_socket: str | os.PathLike[str] | None = None,
         trace: Trace | None = None,
     ) -> None:
         self._defaults = Defaults(
@@ -117,7 +121,7 @@ class Client:
             redirects=redirects,
             auth=auth,
             netrc=netrc,
-            proxy=proxy,
+            proxy=None if proxy == "env" and unix_socket is not None else proxy,
             tls=tls,
         )
         trust = self._defaults.trust
@@ -126,7 +130,7 @@ class Client:
         for name, function in functions.items():
             if function is not None:
                 check_callback(name, function)
-        rules = address_rules(family, address_policy, local_address)
+        rules = address_rules(family, address_policy, local_address, connect_to, unix_socket)
         concurrent = checked_count("max_concurrent", max_concurrent, 1)
         per_host = checked_count("max_per_host", max_per_host, 1)
         size = checked_count("buffer_size", buffer_size, _SMALLEST_BUFFER)

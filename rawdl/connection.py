@@ -152,8 +152,14 @@ class Connection:
 
 
 def address_text(address: Address) -> str:
-    """Spell an address for a person: ``127.0.0.1:80``, ``[::1]:80``."""
-    family, where = address
-    if family == socket.AF_INET6:
-        return f"[{where[0]}]:{where[1]}"
-    return f"{where[0]}:{where[1]}"
+    """Spell an address for a person: ``127.0.0.1:80``, ``[::1]:80``, ``/run/a.sock``."""
+    host, port = host_and_port(address)
+    if not port:
+        return host
+    return f"[{host}]:{port}" if address[0] == socket.AF_INET6 else f"{host}:{port}"
+
+
+def host_and_port(address: Address) -> tuple[str, int]:
+    """Return the two of an address; a Unix socket has a path, and 0."""
+    where = address[1]
+    return (where, 0) if isinstance(where, str) else (where[0], where[1])

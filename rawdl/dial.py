@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from rawdl import sockets
@@ -36,12 +36,15 @@ class AddressRules(NamedTuple):
     """Which addresses are used: of a ``family`` (AF_UNSPEC: of any), as ``policy`` allows, and ``local`` for ours.
 
     ``policy`` is asked with the host and an address.  With a proxy it is asked about what that is told, if it is an
-    address: what a name leads to is not known here.
+    address: what a name leads to is not known here.  ``elsewhere`` has the host and port to connect to in the place of
+    others, and ``unix`` is the path of the one socket to connect to in the place of all.
     """
 
     family: int = socket.AF_UNSPEC
     policy: Callable[[str, str], object] | None = None
     local: Address | None = None
+    elsewhere: Mapping[tuple[str, int], tuple[str, int]] = {}
+    unix: str | None = None
 
     def permitted(self, host: str, addresses: Sequence[Address]) -> list[Address]:
         """Return those that may be used; ResolveError if there is none."""
@@ -134,8 +137,9 @@ class Dial:
     ) -> None:
         self.origin = origin
         self._proxy = proxy
-        self._host, self._port = (origin.host, origin.port) if proxy is None else (proxy.host, proxy.port)
-        self._target = origin.host  # as the proxy is told it
+        # Where the bytes are to end, which is what a proxy is told, and where we connect to.
+        self._target = dialer.rules.elsewhere.get((origin.host, origin.port), (origin.host, origin.port))
+        self._host, self._port = self._target if proxy is None else (proxy.host, proxy.port)
         self._dialer = dialer
         self._context = context
         self._owner = owner
@@ -147,25 +151,34 @@ class Dial:
         self._cancel: Cancel | None = dialer.loop.call_at(dialer.loop.now, self._begin).cancel
 
     def _begin(self) -> None:
-        proxy, host, port = self._proxy, self.origin.host, self.origin.port
+        self._cancel = None
+        proxy = self._proxy
         if proxy is None:
-            self._look_up(host, port, self._found)
-        elif proxy.scheme == "socks5" or literal_address(host, port) is not None:  # its names are resolved here
-            self._look_up(host, port, self._target_found)
+            self._reach(self._found)
+        elif proxy.scheme == "socks5" or literal_address(*self._target) is not None:  # its names are resolved here
+            self._look_up(*self._target, self._target_found)
         else:
-            self._look_up(self._host, self._port, self._resolved)
+            self._reach(self._resolved)
 
     def _found(self, addresses: Sequence[Address]) -> None:
-        self._resolved(self._dialer.rules.permitted(self.origin.host, addresses))
+        self._resolved(self._dialer.rules.permitted(self._host, addresses))
 
     def _target_found(self, addresses: Sequence[Address]) -> None:
-        self._target = self._dialer.rules.permitted(self.origin.host, addresses)[0][1][0]
-        self._look_up(self._host, self._port, self._resolved)
+        host, port = self._target
+        self._target = self._dialer.rules.permitted(host, addresses)[0][1][0], port
+        self._reach(self._resolved)
+
+    def _reach(self, then: Callable[[Sequence[Address]], None]) -> None:
+        """Find the addresses to connect to."""
+        unix = self._dialer.rules.unix
+        if unix is None:
+            self._look_up(self._host, self._port, then)
+        else:
+            self._resolved([(socket.AF_UNIX, unix)])
 
     def _look_up(self, host: str, port: int, then: Callable[[Sequence[Address]], None]) -> None:
         literal = literal_address(host, port)
         if literal is not None:
-            self._cancel = None
             self._go_on(then, [literal])
             return
         self._owner.dial_entered(Phase.RESOLVE)
@@ -245,8 +258,9 @@ class Dial:
             return exc.errno or errno.EIO
         try:
             sock.setblocking(False)
-            # The request is one small segment, sent when it is complete: there is nothing to gather it with.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if address[0] in (socket.AF_INET, socket.AF_INET6):
+                # The request is one small segment, sent when it is complete: there is nothing to gather it with.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             local = self._dialer.rules.local
             if local is not None and local[0] == address[0]:
                 sock.bind(local[1])
@@ -293,7 +307,7 @@ class Dial:
 
     def _refused(self) -> ConnectError:
         tried = "; ".join(f"{address_text(address)}: {os.strerror(code)}" for address, code in self._errors)
-        error = ConnectError(f"cannot connect to {self._named(self._host)} port {self._port} ({tried})")
+        error = ConnectError(f"cannot connect to {self._place} ({tried})")
         error.errno = self._errors[-1][1]
         error.__cause__ = OSError(error.errno, os.strerror(error.errno))
         return error
@@ -322,9 +336,10 @@ class Dial:
         from rawdl.passage import Passage, asking_for
 
         self._owner.dial_entered(Phase.PROXY)
-        self._tell("proxy", "started", proxy=str(proxy), target=f"{self._target}:{self.origin.port}")
+        host, port = self._target
+        self._tell("proxy", "started", proxy=str(proxy), target=f"{host}:{port}")
         try:
-            asking = asking_for(self._target, self.origin.port, proxy)
+            asking = asking_for(host, port, proxy)
         except ProxyError as exc:
             connection.abort()
             self._fail(exc)
@@ -395,6 +410,10 @@ class Dial:
             return f"with {self._handshake.peer}"
         if self._attempts:
             return "to " + ", ".join(address_text(address) for _, address in self._attempts.values())
+        return self._place
+
+    @property
+    def _place(self) -> str:
         return f"{self._named(self._host)} port {self._port}"
 
 

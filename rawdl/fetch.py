@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from rawdl.alarm import Alarm
-from rawdl.connection import Connection
+from rawdl.connection import Connection, host_and_port
 from rawdl.dial import Dial
 from rawdl.errors import ConnectionLost, DownloadError, IncompleteBody, Timeout
 from rawdl.job import Shared, Terms
@@ -196,7 +196,7 @@ class Fetch:
         self._exchange = Exchange(self._request, limits=self._terms.limits, writer=self._writer())
         self.owner.fetch_sends()
         marks, now = self._marks, self._shared.loop.now
-        marks.peer = self._connection.address[1][:2]
+        marks.peer = host_and_port(self._connection.address)
         marks.request_start = now
         marks.sent = len(self._exchange.data_to_send())
         self._alarm.enter(Phase.SEND)

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from rawdl.errors import ResolveError
 
-SocketAddress = tuple[Any, ...]  # what `socket.connect` takes for the family
+SocketAddress = tuple[Any, ...] | str  # what `socket.connect` takes for the family
 Address = tuple[int, SocketAddress]
 Answer = Callable[[Sequence[Address], ResolveError | None], None]
 Cancel = Callable[[], None]

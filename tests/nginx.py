@@ -29,6 +29,7 @@ http {{
     server {{
         listen 127.0.0.1:{http};
         listen 127.0.0.1:{https} ssl;
+        listen unix:{folder}/socket;
         ssl_certificate {folder}/server.pem;
         ssl_certificate_key {folder}/server.pem;
         root {root};
@@ -47,12 +48,12 @@ class Nginx:
     """Serve `root` while the context lasts.
 
     Every file of it is at /NAME, at /slow/NAME with 200 kB/s, at /redirect/NAME by a 302, and, where `has_chunked` is
-    true, at /chunked/NAME with chunked framing.
+    true, at /chunked/NAME with chunked framing: over http, https and the Unix `socket`.
     """
 
     def __init__(self, program: str, folder: Path, ca: trustme.CA) -> None:
         self._program, self._folder = program, folder
-        self.root, self.ca_file = folder / "root", folder / "ca.pem"
+        self.root, self.ca_file, self.socket = folder / "root", folder / "ca.pem", folder / "socket"
         for path in (self.root, folder / "temp"):
             path.mkdir()
         ca.cert_pem.write_to_path(str(self.ca_file))

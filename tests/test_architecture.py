@@ -90,7 +90,7 @@ LAYERS: dict[str, set[str]] = {
     "passwords": {"proto."},
     "cookies": {"proto."},
     "policies": set(),
-    "arguments": {"dial", "job", "passwords", "resolver", "sinks", "tls", "proto."},
+    "arguments": {"dial", "errors", "job", "passwords", "resolver", "sinks", "tls", "proto."},
     "defaults": {"arguments", "cookies", "errors", "job", "pool", "tls", "proto."},
     "client": {
         "arguments",
