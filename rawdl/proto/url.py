@@ -151,7 +151,7 @@ class URL:
     @property
     def redacted(self) -> str:
         """The URL for people and logs: three asterisks are its user name and password, or what its query proves."""
-        return self._spelled(self.userinfo and "***", self.target if self.query is None else _unproven(self.target))
+        return self._spelled(self.userinfo and "***", _unproven(self.target))
 
     def __str__(self) -> str:
         return self._spelled(self.userinfo, self.target)
@@ -193,7 +193,7 @@ def shown(text: str) -> str:
 
 def _unproven(text: str) -> str:
     """Return a target without the values of the parameters that prove a right to it."""
-    return _PROOF.sub(r"\1***", text)
+    return _PROOF.sub(r"\1***", text) if "=" in text else text
 
 
 def _split(text: str) -> tuple[str | None, str | None, str, str | None, str | None]:
