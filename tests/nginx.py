@@ -35,8 +35,18 @@ http {{
         root {root};
         location / {{ }}
         location /slow/ {{ alias {root}/; limit_rate 200k; }}
+        location /gzip/ {{ alias {root}/; gzip on; gzip_types *; gzip_min_length 1; }}
         location /redirect/ {{ rewrite ^/redirect(/.*)$ $1 redirect; }}
         {chunked}
+    }}
+    server {{
+        listen 127.0.0.1:{strict} ssl;
+        ssl_certificate {folder}/server.pem;
+        ssl_certificate_key {folder}/server.pem;
+        ssl_client_certificate {folder}/ca.pem;
+        ssl_verify_client on;
+        root {root};
+        add_header X-Client $ssl_client_s_dn;
     }}
 }}
 """
@@ -47,8 +57,9 @@ CHUNKED = """location /chunked/ {{ alias {root}/; sub_filter_types *; sub_filter
 class Nginx:
     """Serve `root` while the context lasts.
 
-    Every file of it is at /NAME, at /slow/NAME with 200 kB/s, at /redirect/NAME by a 302, and, where `has_chunked` is
-    true, at /chunked/NAME with chunked framing: over http, https and the Unix `socket`.
+    Every file of it is at /NAME, at /slow/NAME with 200 kB/s, at /redirect/NAME by a 302, at /gzip/NAME coded for who
+    accepts that, and, where `has_chunked` is true, at /chunked/NAME with chunked framing: over http, https and the Unix
+    `socket`.  Over `strict`, it is at /NAME for who has a certificate.
     """
 
     def __init__(self, program: str, folder: Path, ca: trustme.CA) -> None:
@@ -67,10 +78,11 @@ class Nginx:
         return shutil.which("nginx", path=os.environ.get("PATH", "") + os.pathsep + "/usr/sbin:/usr/local/sbin")
 
     def __enter__(self) -> Self:
-        http, https = free_port(), free_port()
+        http, https, strict = free_port(), free_port(), free_port()
         self.http, self.https = f"http://127.0.0.1:{http}", f"https://127.0.0.1:{https}"
+        self.strict = f"https://127.0.0.1:{strict}"
         config = self._folder / "nginx.conf"
-        config.write_text(self._config(http, https))
+        config.write_text(self._config(http=http, https=https, strict=strict))
         command = [self._program, "-p", str(self._folder), "-e", str(self._folder / "error.log"), "-c", str(config)]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -88,9 +100,9 @@ class Nginx:
         """Return the access log so far."""
         return (self._folder / "access.log").read_text()
 
-    def _config(self, http: int, https: int) -> str:
+    def _config(self, **ports: int) -> str:
         never = os.urandom(16).hex()
         chunked = CHUNKED.format(root=self.root, never=never) if self.has_chunked else ""
         # As root, the worker would give up its rights, and with them the way into a private temporary folder.
         user = "user root;" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""
-        return CONFIG.format(folder=self._folder, root=self.root, http=http, https=https, user=user, chunked=chunked)
+        return CONFIG.format(folder=self._folder, root=self.root, user=user, chunked=chunked, **ports)

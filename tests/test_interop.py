@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 import rawdl
 from tests import once
@@ -218,3 +219,28 @@ def test_T15_K14_a_gibibyte(scheme: str, nginx: Nginx, client: rawdl.Client, tmp
     seconds = (result.profile.response_end - result.profile.response_start) / 1000
     assert 2 <= len(events) <= seconds / 0.05 + 3, "the number of events is bounded by the time"
     assert [event.total_bytes_written for event in events] == sorted(event.total_bytes_written for event in events)
+
+
+def test_a_coding_comes_off(nginx: Nginx, client: rawdl.Client, tmp_path: Path):
+    text = b"".join(b"line %d\n" % number for number in range(200_000))
+    (nginx.root / "text").write_bytes(text)
+    task = client.download_file(url=f"{nginx.http}/gzip/text", file_path=tmp_path / "text", decode=True)
+    result = task.result(PATIENCE)
+    assert result.header["content-encoding"] == "gzip"
+    assert (tmp_path / "text").read_bytes() == text
+    assert task.progress.total_bytes_written < len(text) / 2
+    assert result.data_length == task.progress.decoded_bytes_written == len(text)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_client_certificate(known: bool, nginx: Nginx, ca: trustme.CA, tmp_path: Path):
+    (nginx.root / "for-me").write_bytes(b"for me")
+    path = tmp_path / "me.pem"
+    ca.issue_cert("me@example.org", common_name="me").private_key_and_cert_chain_pem.write_to_path(str(path))
+    tls = rawdl.TLS(ca_file=nginx.ca_file, client_cert=path if known else None)
+    sink = rawdl.MemorySink()
+    with once.client(tls=tls) as client:
+        result = client.download_file(url=f"{nginx.strict}/for-me", sink=sink).result(PATIENCE)
+    assert result.status_code == (200 if known else 400)
+    assert ("CN=me" in result.header.get("x-client", "")) is known
+    assert (sink.getvalue() == b"for me") is known

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 import rawdl
+from rawdl.pool import Key
+from rawdl.proto.proxy import Proxy
+from rawdl.proto.url import URL as Address
 from tests import once
 from tests.origin import Origin, Request, Script
 from tests.recorder import Recorder
@@ -382,6 +386,36 @@ def test_A15_another_origin_shares_none(other: str, world: World):
     client = world.client()
     fetch(client)
     assert fetch(client, other).profile.socket_reused is False
+
+
+HERE = Address.parse("https://example.org/a").origin
+SETTINGS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+PROXY = Proxy.parse("http://u:p@proxy.example:3128")
+KEYS = {
+    "itself": Key(HERE, SETTINGS, PROXY),
+    "another scheme": Key(Address.parse("http://example.org:443/").origin, SETTINGS, PROXY),
+    "another host": Key(Address.parse("https://example.com/").origin, SETTINGS, PROXY),
+    "another port": Key(Address.parse("https://example.org:444/").origin, SETTINGS, PROXY),
+    "a zone": Key(Address.parse("https://[fe80::1%25a]/").origin, SETTINGS, PROXY),
+    "another zone": Key(Address.parse("https://[fe80::1%25b]/").origin, SETTINGS, PROXY),
+    "other TLS settings": Key(HERE, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), PROXY),
+    "no TLS": Key(HERE, None, PROXY),
+    "no proxy": Key(HERE, SETTINGS, None),
+    "another proxy": Key(HERE, SETTINGS, Proxy.parse("http://u:p@proxy.example:3129")),
+    "another kind of proxy": Key(HERE, SETTINGS, Proxy.parse("https://u:p@proxy.example:3128")),
+    "another user": Key(HERE, SETTINGS, Proxy.parse("http://v:p@proxy.example:3128")),
+    "another password": Key(HERE, SETTINGS, Proxy.parse("http://u:q@proxy.example:3128")),
+    "nobody": Key(HERE, SETTINGS, Proxy.parse("http://proxy.example:3128")),
+}
+
+
+def test_A5_A15_F8_whose_a_connection_can_be():
+    """One key for all that a connection has: where two differ in anything, neither has the other's."""
+    assert len(set(KEYS.values())) == len(KEYS)
+    same = Key(
+        Address.parse("HTTPS://u@EXAMPLE.org:443/b#c").origin, SETTINGS, Proxy.parse("HTTP://u:%70@PROXY.example:3128/")
+    )
+    assert same == KEYS["itself"] and hash(same) == hash(KEYS["itself"])
 
 
 def test_T27_close_closes_the_idle_connections(world: World):
