@@ -58,7 +58,7 @@ def accepted() -> str:
 class Decoder:
     """Take the codings off a body, the last that was applied first.
 
-    `pieces` yields what its data decodes to, at most 64 KiB at a time; it must be exhausted before the next call.
+    `pieces` yields what its data decodes to, some 64 KiB at a time; it must be exhausted before the next call.
     `flush` is to be called at the end of the body.  Both raise DecodingError and TooLarge, and nothing else; after one
     every further call raises it again.
     """
