@@ -336,7 +336,7 @@ class Dial:
         from rawdl.passage import Passage, asking_for
 
         self._owner.dial_entered(Phase.PROXY)
-        host, port = self._target
+        host, port = self._target[0].partition("%")[0], self._target[1]  # a zone is one of this machine
         self._tell("proxy", "started", proxy=str(proxy), target=f"{host}:{port}")
         try:
             asking = asking_for(host, port, proxy)

@@ -216,3 +216,9 @@ def test_F8_a_zone_is_for_the_resolver_and_not_for_the_server(world: World):
     journey(world, "http://[fe80::1%25eth0]/a")
     [request] = world.requests
     assert request.field("Host") == "[fe80::1]"
+
+
+def test_F8_a_zone_is_not_for_a_proxy(world: World):
+    serve(world, "proxy.example.org", Answer(status=403, reason="No", body=b""), port=3128)
+    journey(world, "https://[fe80::1%25eth0]/a", {"proxy": "http://proxy.example.org:3128", "retry": AT_ONCE})
+    assert world.requests[0].head.startswith(b"CONNECT [fe80::1]:443 HTTP/1.1\r\n")
