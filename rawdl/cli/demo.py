@@ -20,9 +20,9 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, Final, Self
 
-from rawdl.cli.get import Signals
 from rawdl.cli.meter import Display, Tally, duration_text, rate_text, size_text
 from rawdl.cli.report import SIGNALLED
+from rawdl.cli.signals import Signals
 from rawdl.client import Client
 from rawdl.errors import Aborted, DownloadError
 from rawdl.proto.fields import escape

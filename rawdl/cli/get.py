@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import select
-import signal
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, TextIO
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rawdl.arguments import proxies_of
 from rawdl.cli.meter import Display, Tally, duration_text, rate_text, size_text
+from rawdl.cli.output import Stdout
 from rawdl.cli.report import (
     CA_FILE,
     SIGNALLED,
@@ -23,6 +21,7 @@ from rawdl.cli.report import (
     kept_text,
     message,
 )
+from rawdl.cli.signals import Signals
 from rawdl.client import Client
 from rawdl.errors import Aborted, DownloadError, InvalidURL, RangeError, StatusError, StorageError
 from rawdl.proto.fields import escape, safe_filename
@@ -31,11 +30,10 @@ from rawdl.proto.redirects import Redirects
 from rawdl.proto.retry import Retry
 from rawdl.proto.url import URL, shown
 from rawdl.results import DownloadResult
-from rawdl.sinks import DiscardSink, Sink, write_all
+from rawdl.sinks import DiscardSink, Sink
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
-    from types import FrameType
 
     from rawdl.proto.auth import Credentials
     from rawdl.proto.progress import ProgressUpdate
@@ -257,92 +255,6 @@ class Batch:
                 self._display.note(escape(f"rawdl: {self._unwritable}"))
             return exit_code(self._unwritable)
         return exit_code(self._errors[min(self._errors)]) if self._errors else 0
-
-
-class Stdout(Sink):
-    """Standard output as a sink, which a signal can get out of a write that blocks."""
-
-    __slots__ = ("_fd", "_interrupted", "_writing", "is_terminal")
-
-    restartable = False
-
-    def __init__(self) -> None:
-        stream: TextIO | None = sys.stdout
-        # None: the descriptor was closed before we began.  A socket of ours may have its number by the time of a write.
-        self._fd = -1 if stream is None else stream.fileno()
-        self._writing = False
-        self._interrupted = False
-        self.is_terminal = self._fd >= 0 and os.isatty(self._fd)
-
-    def open(self) -> None:
-        if self._fd < 0:
-            raise StorageError("standard output is closed", errno=errno.EBADF)
-
-    def write(self, data: memoryview) -> None:
-        self.open()
-        try:
-            self._writing = True
-            if self._interrupted and not self._has_room(len(data)):
-                raise _Interrupted
-            write_all(self._fd, data, "standard output")
-            self._writing = False
-        except _Interrupted:
-            raise StorageError("interrupted while writing to standard output", errno=errno.EINTR) from None
-        finally:
-            self._writing = False
-
-    def _has_room(self, count: int) -> bool:
-        """Whether a write of ``count`` bytes is sure not to wait: what is over soon may still be told."""
-        try:
-            return count <= select.PIPE_BUF and bool(select.select([], [self._fd], [], 0)[1])
-        except (OSError, AttributeError):  # Windows can ask that of sockets only
-            return False
-
-    def interrupt(self) -> None:
-        """Have a write end that waits for its reader.  In a signal handler: there it is this very thread that waits."""
-        self._interrupted = True
-        if self._writing:
-            raise _Interrupted
-
-
-class _Interrupted(Exception):
-    """Raised by a signal handler inside a write, which the system would otherwise begin anew (PEP 475)."""
-
-
-class Signals:
-    """While entered, the first SIGINT or SIGTERM calls ``stop`` and is remembered; the second ends the process.
-
-    A signal that was ignored when we began, as for jobs in the background of a script, stays ignored.
-    """
-
-    def __init__(self, stop: Callable[[], None], wakeup: int = -1) -> None:
-        self._stop = stop
-        self._wakeup = wakeup  # a descriptor that ends our wait: a handler runs only when Python does
-        self._before: list[tuple[signal.Signals, object]] = []
-        self.number = 0
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before.append((number, signal.signal(number, self._handle)))
-        self._wakeup = signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        signal.set_wakeup_fd(self._wakeup)
-        for number, handler in self._before:
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    @property
-    def word(self) -> str:
-        """What has happened."""
-        return "interrupted" if self.number == signal.SIGINT else "terminated"
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.number:
-            os._exit(SIGNALLED + number)
-        self.number = number
-        self._stop()
 
 
 def _targets(options: Options) -> list[Target]:
