@@ -8,13 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from rawdl.arguments import proxies_of
 from rawdl.cli.meter import Display, Tally, duration_text, rate_text, size_text
+from rawdl.cli.options import Options, client_of
 from rawdl.cli.output import Stdout
 from rawdl.cli.report import (
-    CA_FILE,
     SIGNALLED,
     STORAGE,
+    Unusable,
     UsageError,
     exit_code,
     json_line,
@@ -22,24 +22,18 @@ from rawdl.cli.report import (
     message,
 )
 from rawdl.cli.signals import Signals
-from rawdl.client import Client
 from rawdl.errors import Aborted, DownloadError, InvalidURL, RangeError, StatusError, StorageError
 from rawdl.proto.fields import escape, safe_filename
 from rawdl.proto.messages import checked_fields
-from rawdl.proto.redirects import Redirects
-from rawdl.proto.retry import Retry
 from rawdl.proto.url import URL, shown
 from rawdl.results import DownloadResult
 from rawdl.sinks import DiscardSink, Sink
 
 if TYPE_CHECKING:
-    from http.cookiejar import CookieJar
-
-    from rawdl.proto.auth import Credentials
+    from rawdl.client import Client
     from rawdl.proto.progress import ProgressUpdate
     from rawdl.results import HeadersReceived
     from rawdl.task import DownloadTask
-    from rawdl.tls import TLS
 
 STDOUT: Final = "-"
 # No body that could be saved belongs to these (RFC 9110 15.3.5, 15.3.6, 15.4.5).
@@ -47,36 +41,6 @@ _NOTHING_TO_SAVE: Final = frozenset({204, 205, 304})
 # What Python's table of media types does not have.
 _NO_PAGES: Final = (".7z", ".apk", ".deb", ".dmg", ".img", ".iso", ".jar", ".msi", ".rpm", ".whl", ".zst")
 _EVENT_SECONDS: Final = 0.25  # between two progress events of one file in JSON
-
-
-class Options(NamedTuple):
-    """What the command line asked for."""
-
-    urls: Sequence[str]
-    output: str | None = None
-    directory: str | None = None
-    use_suggested_name: bool = False
-    exists: str = "overwrite"  # and the next three: as of `Client.download_file`
-    resume: bool | str = "auto"
-    checksum: str | None = None
-    remote_time: bool = False
-    decode: bool = False
-    header: Mapping[str, str | None] | None = None
-    auth: Credentials | None = None
-    netrc: bool = False
-    cookies: str | None = None
-    proxy: str | None = "env"
-    ca_file: str | None = None
-    client_cert: str | None = None
-    client_key: str | None = None
-    pins: Sequence[str] = ()
-    verify: bool = True
-    timeout: float | None = None
-    retries: int = 4
-    max_redirects: int = 10
-    allow_downgrade: bool = False
-    quiet: bool = False
-    json: bool = False
 
 
 def run(options: Options) -> int:
@@ -87,42 +51,13 @@ def run(options: Options) -> int:
     to_terminal = options.output == STDOUT and stdout.is_terminal
     display = Display.on_stderr(silent=options.quiet or options.json or to_terminal)
     try:
-        tls = _tls_settings(options)
-    except OSError as exc:  # ssl.SSLError is one
-        names = ", ".join(filter(None, (options.ca_file, options.client_cert, options.client_key)))
-        return _complain(display, f"certificates in {names}: {_reason(exc)}", CA_FILE)
-    except ValueError as exc:
-        raise UsageError(str(exc)) from exc
-    try:
-        if options.directory is not None:
-            os.makedirs(options.directory, exist_ok=True)
-    except OSError as exc:
-        return _complain(display, f"cannot make the folder {options.directory}: {exc.strerror or exc}", STORAGE)
-    if not options.verify:
-        _warn_unverified(display, options.quiet)
-    retry = Retry(attempts=options.retries + 1)
-    redirects = Redirects(limit=options.max_redirects, allow_downgrade=options.allow_downgrade)
-    cookies = _cookies(options.cookies)
-    try:
-        proxies_of(options.proxy)
-    except ValueError as exc:
-        raise UsageError(f"-x: {exc}") from exc
-    try:
-        client = Client(
-            tls=tls,
-            retry=retry,
-            redirects=redirects,
-            auth=options.auth,
-            netrc=options.netrc,
-            cookies=cookies,
-            proxy=options.proxy,
-        )
-    except (OSError, ValueError) as exc:
-        if not options.netrc:
-            raise
-        raise UsageError(f"-n: {exc}") from exc
-    with client:
-        return Batch(client, options, display, stdout).run(targets)
+        with client_of(options) as client:
+            _make_folder(options.directory)
+            if not options.verify:
+                _warn_unverified(display, options.quiet)
+            return Batch(client, options, display, stdout).run(targets)
+    except Unusable as exc:
+        return _complain(display, str(exc), exc.code)
 
 
 class Target(NamedTuple):
@@ -289,40 +224,12 @@ def _check_header(header: Mapping[str, str | None] | None) -> None:
         raise UsageError(f"-H: {exc}") from exc
 
 
-def _tls_settings(options: Options) -> TLS | None:
-    if not (options.ca_file or options.client_cert or options.client_key or options.pins) and options.verify:
-        return None
-    from rawdl.tls import TLS
-
-    settings = TLS(
-        ca_file=options.ca_file,
-        client_cert=options.client_cert,
-        client_key=options.client_key,
-        pins=options.pins,
-        verify=options.verify,
-    )
-    if options.ca_file is not None or options.client_cert is not None:
-        settings.context()  # to learn now what is wrong with the files
-    return settings
-
-
-def _cookies(path: str | None) -> CookieJar | None:
-    if path is None:
-        return None
-    from rawdl.cookies import read_cookies
-
+def _make_folder(path: str | None) -> None:
     try:
-        return read_cookies(path)
+        if path is not None:
+            os.makedirs(path, exist_ok=True)
     except OSError as exc:
-        raise UsageError(f"--cookies: {path}: {exc.strerror or exc}") from exc
-    except ValueError as exc:
-        raise UsageError(f"--cookies: {exc}") from exc
-
-
-def _reason(exc: OSError) -> str:
-    """Say what is wrong with a CA file: OpenSSL's reasons are spelled in capitals, and need no place in its source."""
-    words: str = getattr(exc, "reason", None) or exc.strerror or str(exc)
-    return words.replace("_", " ").lower() if words.isupper() else words
+        raise Unusable(f"cannot make the folder {path}: {exc.strerror or exc}", STORAGE) from exc
 
 
 def _warn_unverified(display: Display, quiet: bool) -> None:

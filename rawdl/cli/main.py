@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 from rawdl.version import __version__
 
 if TYPE_CHECKING:
-    from rawdl.cli.get import Options
+    from rawdl.cli.options import Options
     from rawdl.proto.auth import Credentials
 
 _STORAGE: Final = 23  # `report` says what it means
@@ -102,7 +102,7 @@ def _objection(given: Namespace) -> str | None:
 
 
 def _options(given: Namespace) -> Options:
-    from rawdl.cli.get import Options
+    from rawdl.cli.options import Options
 
     return Options(
         urls=given.urls,

@@ -77,6 +77,14 @@ class UsageError(Exception):
     """The command line asks for what cannot be; the message says what."""
 
 
+class Unusable(Exception):
+    """A file or folder that the command needs is of no use; the message says why, ``code`` is the exit status."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 def exit_code(error: DownloadError) -> int:
     """Return the code of the nearest class that has one."""
     if isinstance(error, TLSError) and error.certificate:

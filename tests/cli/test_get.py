@@ -246,6 +246,27 @@ class TestCredentials:
         outcome = rawdl("--retries", "0", *arguments, "http://h.example.org/a")
         assert (outcome.code, "secret" in outcome.complaint, "proxy" in outcome.complaint) == (code, False, True)
 
+    @pytest.mark.parametrize(
+        ("arguments", "netrc", "words"),
+        [
+            (["-x", "ftp://p"], "", "-x: invalid proxy"),
+            (["-x", "ftp://p", "-n"], "", "-x or -n: invalid proxy"),
+            (["-x", "http://p", "-n"], "nonsense", "-x or -n: {netrc}, line 1"),
+            (["-x", "http://p", "-n"], None, "-n: [Errno"),
+            (["-x", "none", "-n"], "nonsense", "-n: {netrc}, line 1"),
+        ],
+    )
+    def test_which_option_it_is_that_is_wrong(
+        self, rawdl: Command, arguments: list[str], netrc: str | None, words: str
+    ) -> None:
+        """And nothing is made before that is known."""
+        path = rawdl.folder / "netrc"
+        path.mkdir() if netrc is None else path.write_text(netrc)
+        rawdl.environment["NETRC"] = str(path)
+        outcome = rawdl(*arguments, "-d", "new", "http://h/a")
+        assert (outcome.code, (rawdl.folder / "new").exists()) == (2, False)
+        assert outcome.complaint.startswith(f"rawdl: {words.format(netrc=path)}")
+
     def test_cookies(self, rawdl: Command, origin: Origin) -> None:
         jar = rawdl.folder / "jar"
         jar.write_text(

@@ -8,6 +8,7 @@ import pytest
 
 import rawdl
 from rawdl.cli import demo, get, main as grammar
+from rawdl.cli.options import Options
 from rawdl.cli.report import CAUSES
 
 
@@ -22,7 +23,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def test_the_defaults(asked: list[object]) -> None:
     assert grammar.main(["http://h/"]) == 0
-    assert asked == [get.Options(urls=["http://h/"], header={})]
+    assert asked == [Options(urls=["http://h/"], header={})]
 
 
 def test_every_option(asked: list[object]) -> None:
@@ -30,7 +31,7 @@ def test_every_option(asked: list[object]) -> None:
     words += ["--timeout", "1.5", "-q", "--json", "--no-clobber", "-c", "--checksum", f"MD5:{'A' * 32}", "-R"]
     words += ["--retries", "0", "--max-redirects", "3", "--allow-downgrade", "http://h/"]
     assert grammar.main(words) == 0
-    options = get.Options(
+    options = Options(
         urls=["http://h/"],
         output="f",
         directory="d",
@@ -64,11 +65,11 @@ def test_every_option(asked: list[object]) -> None:
 )
 def test_one_flag_of_several(asked: list[object], flag: str, chosen: dict[str, object]) -> None:
     assert grammar.main([flag, "http://h/"]) == 0
-    assert asked == [get.Options(urls=["http://h/"], header={}, **chosen)]
+    assert asked == [Options(urls=["http://h/"], header={}, **chosen)]
 
 
 def test_the_defaults_are_the_librarys() -> None:
-    options = get.Options(urls=[])
+    options = Options(urls=[])
     assert options.retries + 1 == rawdl.Retry().attempts
     assert (options.max_redirects, options.allow_downgrade) == (rawdl.Redirects().limit, False)
 

@@ -1,0 +1,112 @@
+"""What the command line asked for, and the client that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from rawdl.cli.report import CA_FILE, Unusable, UsageError
+from rawdl.client import Client
+from rawdl.proto.redirects import Redirects
+from rawdl.proto.retry import Retry
+
+if TYPE_CHECKING:
+    from http.cookiejar import CookieJar
+    from ssl import SSLContext
+
+    from rawdl.proto.auth import Credentials
+    from rawdl.tls import TLS
+
+
+class Options(NamedTuple):
+    """What the command line asked for."""
+
+    urls: Sequence[str]
+    output: str | None = None
+    directory: str | None = None
+    use_suggested_name: bool = False
+    exists: str = "overwrite"  # and the next three: as of `Client.download_file`
+    resume: bool | str = "auto"
+    checksum: str | None = None
+    remote_time: bool = False
+    decode: bool = False
+    header: Mapping[str, str | None] | None = None
+    auth: Credentials | None = None
+    netrc: bool = False
+    cookies: str | None = None
+    proxy: str | None = "env"
+    ca_file: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
+    pins: Sequence[str] = ()
+    verify: bool = True
+    timeout: float | None = None
+    retries: int = 4
+    max_redirects: int = 10
+    allow_downgrade: bool = False
+    quiet: bool = False
+    json: bool = False
+
+
+def client_of(options: Options) -> Client:
+    """Make the client.  Raise UsageError for an option that makes no sense, Unusable for a PEM file that is none."""
+    tls, cookies = _tls_of(options), _cookies_of(options.cookies)
+    try:
+        return Client(
+            tls=tls,
+            retry=Retry(attempts=options.retries + 1),
+            redirects=Redirects(limit=options.max_redirects, allow_downgrade=options.allow_downgrade),
+            auth=options.auth,
+            netrc=options.netrc,
+            cookies=cookies,
+            proxy=options.proxy,
+        )
+    except (OSError, ValueError) as exc:
+        flags = ["-n"] if options.netrc else []
+        if isinstance(exc, ValueError) and options.proxy not in ("env", None):
+            flags.insert(0, "-x")
+        if not flags:
+            raise
+        raise UsageError(f"{' or '.join(flags)}: {exc}") from exc
+
+
+def _tls_of(options: Options) -> TLS | SSLContext | None:
+    files = list(filter(None, (options.ca_file, options.client_cert, options.client_key)))
+    if not (files or options.pins) and options.verify:
+        return None
+    from rawdl.tls import TLS
+
+    try:
+        settings = TLS(
+            ca_file=options.ca_file,
+            client_cert=options.client_cert,
+            client_key=options.client_key,
+            pins=options.pins,
+            verify=options.verify,
+        )
+        # Made now, to learn what is wrong with the files before anything is asked for.
+        context = settings.context() if files else None
+    except OSError as exc:  # ssl.SSLError is one
+        raise Unusable(f"certificates in {', '.join(files)}: {_reason(exc)}", CA_FILE) from exc
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+    return settings if context is None or options.pins else context  # which knows of no pins
+
+
+def _reason(exc: OSError) -> str:
+    """Say what is wrong with a PEM file: OpenSSL's reasons are spelled in capitals, and need no place in its source."""
+    words: str = getattr(exc, "reason", None) or exc.strerror or str(exc)
+    return words.replace("_", " ").lower() if words.isupper() else words
+
+
+def _cookies_of(path: str | None) -> CookieJar | None:
+    if path is None:
+        return None
+    from rawdl.cookies import read_cookies
+
+    try:
+        return read_cookies(path)
+    except OSError as exc:
+        raise UsageError(f"--cookies: {path}: {exc.strerror or exc}") from exc
+    except ValueError as exc:
+        raise UsageError(f"--cookies: {exc}") from exc
