@@ -94,6 +94,8 @@ def _objection(given: Namespace) -> str | None:
         return "-c goes on where the bytes end, which --compressed cannot"
     if given.digest and given.user is None:
         return "--digest needs a user: -u USER"
+    if given.key_password_file is not None and given.cert is None:
+        return "--key-password-file is for the key of a certificate: --cert FILE"
     if given.output is not None and given.suggested_name:
         return "-o and -J both name the file"
     if given.output == "" or given.directory == "":
@@ -122,6 +124,7 @@ def _options(given: Namespace) -> Options:
         ca_file=given.cacert,
         client_cert=given.cert,
         client_key=given.key,
+        key_password_file=given.key_password_file,
         pins=tuple(given.pin),
         verify=not given.insecure,
         timeout=given.timeout,
@@ -181,6 +184,8 @@ def _add_network_options(parser: Parser) -> None:
     add("--compressed", action="store_true", help="ask for compressed content, and save it decompressed")
     add("-E", "--cert", metavar="FILE", help="show this client certificate (PEM, with its key)")
     add("--key", metavar="FILE", help="the key of it, if it is in a file of its own")
+    password_help = "the first line of this file opens the key; -: of standard input"
+    add("--key-password-file", metavar="FILE", help=password_help)
     pin_help = "accept this public key only: sha256// and base64"
     add("--pin", metavar="KEY", action="append", default=[], help=pin_help)
     add("-k", "--insecure", action="store_true", help="do not verify certificates")
@@ -245,27 +250,16 @@ def _joined(fields: Sequence[tuple[str, str | None]]) -> dict[str, str | None]:
 def _credentials(user: str | None, *, digest: bool) -> Credentials | None:
     if user is None:
         return None
+    from rawdl.cli.prompt import asked
     from rawdl.proto.auth import BasicAuth, DigestAuth
 
     name, colon, password = user.partition(":")
     if not colon:
-        password = _asked(name)
+        password = asked("-u", name)
     try:
         return DigestAuth(name, password) if digest else BasicAuth(name, password)
     except ValueError as exc:
         raise ArgumentTypeError(f"-u: {exc}") from exc
-
-
-def _asked(name: str) -> str:
-    """Ask the terminal for a password, which then is in no list of processes."""
-    if not sys.stdin or not sys.stdin.isatty():
-        raise ArgumentTypeError("-u: there is no password, and no terminal to ask for it")
-    from getpass import getpass
-
-    try:
-        return getpass(f"Password of {name}: ")
-    except EOFError:
-        raise ArgumentTypeError("-u: no password was given") from None
 
 
 def _field(text: str) -> tuple[str, str | None]:

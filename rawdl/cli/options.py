@@ -38,6 +38,7 @@ class Options(NamedTuple):
     ca_file: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
+    key_password_file: str | None = None
     pins: Sequence[str] = ()
     verify: bool = True
     timeout: float | None = None
@@ -76,26 +77,42 @@ def _tls_of(options: Options) -> TLS | SSLContext | None:
         return None
     from rawdl.tls import TLS
 
+    password = _key_password(options)
     try:
         settings = TLS(
             ca_file=options.ca_file,
             client_cert=options.client_cert,
             client_key=options.client_key,
+            key_password=password,
             pins=options.pins,
             verify=options.verify,
         )
         # Made now, to learn what is wrong with the files before anything is asked for.
         context = settings.context() if files else None
     except OSError as exc:  # ssl.SSLError is one
-        raise Unusable(f"certificates in {', '.join(files)}: {_reason(exc)}", CA_FILE) from exc
+        raise Unusable(f"certificates in {', '.join(files)}: {_reason(exc, options)}", CA_FILE) from exc
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
     return settings if context is None or options.pins else context  # which knows of no pins
 
 
-def _reason(exc: OSError) -> str:
+def _key_password(options: Options) -> str | None:
+    if options.key_password_file is None:
+        return None
+    from rawdl.cli.prompt import first_line
+
+    key = options.client_key or options.client_cert or "the key"
+    return first_line("--key-password-file", options.key_password_file, key)
+
+
+def _reason(exc: OSError, options: Options) -> str:
     """Say what is wrong with a PEM file: OpenSSL's reasons are spelled in capitals, and need no place in its source."""
     words: str = getattr(exc, "reason", None) or exc.strerror or str(exc)
+    if "PEM lib" in words:  # which is all that Python says of what is not PEM, and of a password that is not right
+        if options.client_cert is None:
+            return "that is no PEM"
+        lock = "needs a password (--key-password-file)" if options.key_password_file is None else "has another password"
+        return f"there is no certificate or no key in PEM, or the key {lock}"
     return words.replace("_", " ").lower() if words.isupper() else words
 
 
