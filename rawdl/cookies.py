@@ -7,8 +7,12 @@ one that has set it for itself, and none with a control character.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import warnings
+from contextlib import suppress
+from copy import copy
 from email.message import Message
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy, LoadError, MozillaCookieJar
 from typing import Final
@@ -22,6 +26,9 @@ _MOST_FOR_A_HOST: Final = 50
 _LONGEST_LINE: Final = 8190  # bytes
 _ADDRESS: Final = re.compile(r"\.[0-9]+(?::[0-9]+)?$|\]")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# What would end a field or a line of a file.
+_SEPARATOR: Final = re.compile(r"[\x00-\x1f\x7f]")
+_FARTHEST: Final = 253402300799  # the end of the year 9999: a server may name any number, which not everybody can read
 
 
 class Cookies:
@@ -71,6 +78,39 @@ def read_cookies(path: str) -> CookieJar:
             cookie.expires, cookie.discard = None, True
     jar.clear_expired_cookies()
     return jar
+
+
+def write_cookies(jar: CookieJar, path: str) -> None:
+    """Write a file that `read_cookies` reads, in one step, for its owner's eyes only.  OSError if that cannot be.
+
+    It has the cookies that end with the session as well, but none that has expired or would break the format.
+    """
+    from tempfile import mkstemp
+
+    if os.path.exists(path) and not os.path.isfile(path):  # as a device, whose place the file would take
+        raise OSError(errno.EEXIST, "it is no regular file", path)
+    file = MozillaCookieJar()
+    for cookie in jar:
+        if not cookie.is_expired() and not _SEPARATOR.search(f"{cookie.path}{cookie.name}{cookie.value}"):
+            file.set_cookie(_as_written(cookie))
+    fd, temporary = mkstemp(prefix="cookies-", dir=os.path.dirname(path) or os.curdir)
+    os.close(fd)
+    try:
+        file.save(temporary, ignore_discard=True, ignore_expires=True)
+        os.replace(temporary, path)
+    except BaseException as exc:
+        with suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(exc, UnicodeEncodeError):  # whose message may have a secret in it
+            raise OSError(errno.EILSEQ, "a cookie has characters that the locale has not", path) from None
+        raise
+
+
+def _as_written(cookie: Cookie) -> Cookie:
+    """Return it with an end that others understand, who know no empty field."""
+    cookie = copy(cookie)
+    cookie.expires = min(cookie.expires, _FARTHEST) if cookie.expires is not None else 0
+    return cookie
 
 
 class _Policy(DefaultCookiePolicy):
