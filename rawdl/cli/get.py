@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from rawdl.cli.jar import open_jar, save_jar
 from rawdl.cli.meter import Display, Tally, duration_text, rate_text, size_text
 from rawdl.cli.options import Options, client_of
 from rawdl.cli.output import Stdout
@@ -44,20 +45,25 @@ _EVENT_SECONDS: Final = 0.25  # between two progress events of one file in JSON
 
 
 def run(options: Options) -> int:
-    """Download everything and return the exit status; raise UsageError for what cannot be done."""
+    """Download everything, keep the cookies, and return the exit status; UsageError for what cannot be done."""
     targets = _targets(options)
     _check_header(options.header)
     stdout = Stdout()
     to_terminal = options.output == STDOUT and stdout.is_terminal
     display = Display.on_stderr(silent=options.quiet or options.json or to_terminal)
+    status = 0
     try:
-        with client_of(options) as client:
+        jar = open_jar(options.cookies, options.cookie_jar)
+        with client_of(options, jar) as client:
             _make_folder(options.directory)
             if not options.verify:
                 _warn_unverified(display, options.quiet)
-            return Batch(client, options, display, stdout).run(targets)
+            status = Batch(client, options, display, stdout).run(targets)
+        save_jar(jar, options.cookie_jar)
     except Unusable as exc:
-        return _complain(display, str(exc), exc.code)
+        code = _complain(display, str(exc), exc.code)
+        return status or code
+    return status
 
 
 class Target(NamedTuple):

@@ -98,7 +98,7 @@ def _objection(given: Namespace) -> str | None:
         return "--key-password-file is for the key of a certificate: --cert FILE"
     if given.output is not None and given.suggested_name:
         return "-o and -J both name the file"
-    if given.output == "" or given.directory == "":
+    if "" in (given.output, given.directory, given.cookie_jar):
         return "an empty file name was given"
     return None
 
@@ -120,6 +120,7 @@ def _options(given: Namespace) -> Options:
         auth=_credentials(given.user, digest=given.digest),
         netrc=given.netrc,
         cookies=given.cookies,
+        cookie_jar=given.cookie_jar,
         proxy=None if given.proxy == "none" else given.proxy,
         ca_file=given.cacert,
         client_cert=given.cert,
@@ -179,12 +180,13 @@ def _add_network_options(parser: Parser) -> None:
     add("-n", "--netrc", action="store_true", help="look for passwords in ~/.netrc")
     proxy_help = "go by this proxy, in place of the environment's; none: by none"
     add("-x", "--proxy", metavar="URL", default="env", help=proxy_help)
-    add("--cookies", metavar="FILE", help="send the cookies in this file, which is in Netscape's format")
+    add("--cookies", metavar="FILE", help="send the cookies in this file (Netscape's format)")
+    add("--cookie-jar", metavar="FILE", help="write all cookies there in the end (may be the same)")
     add("--cacert", metavar="FILE", help="trust the certificates in this PEM file, and no other")
     add("--compressed", action="store_true", help="ask for compressed content, and save it decompressed")
     add("-E", "--cert", metavar="FILE", help="show this client certificate (PEM, with its key)")
     add("--key", metavar="FILE", help="the key of it, if it is in a file of its own")
-    password_help = "the first line of this file opens the key; -: of standard input"
+    password_help = "its first line opens the key; -: standard input's"
     add("--key-password-file", metavar="FILE", help=password_help)
     pin_help = "accept this public key only: sha256// and base64"
     add("--pin", metavar="KEY", action="append", default=[], help=pin_help)

@@ -34,6 +34,7 @@ class Options(NamedTuple):
     auth: Credentials | None = None
     netrc: bool = False
     cookies: str | None = None
+    cookie_jar: str | None = None
     proxy: str | None = "env"
     ca_file: str | None = None
     client_cert: str | None = None
@@ -49,9 +50,9 @@ class Options(NamedTuple):
     json: bool = False
 
 
-def client_of(options: Options) -> Client:
+def client_of(options: Options, jar: CookieJar | None) -> Client:
     """Make the client.  Raise UsageError for an option that makes no sense, Unusable for a PEM file that is none."""
-    tls, cookies = _tls_of(options), _cookies_of(options.cookies)
+    tls = _tls_of(options)
     try:
         return Client(
             tls=tls,
@@ -59,7 +60,7 @@ def client_of(options: Options) -> Client:
             redirects=Redirects(limit=options.max_redirects, allow_downgrade=options.allow_downgrade),
             auth=options.auth,
             netrc=options.netrc,
-            cookies=cookies,
+            cookies=jar,
             proxy=options.proxy,
         )
     except (OSError, ValueError) as exc:
@@ -114,16 +115,3 @@ def _reason(exc: OSError, options: Options) -> str:
         lock = "needs a password (--key-password-file)" if options.key_password_file is None else "has another password"
         return f"there is no certificate or no key in PEM, or the key {lock}"
     return words.replace("_", " ").lower() if words.isupper() else words
-
-
-def _cookies_of(path: str | None) -> CookieJar | None:
-    if path is None:
-        return None
-    from rawdl.cookies import read_cookies
-
-    try:
-        return read_cookies(path)
-    except OSError as exc:
-        raise UsageError(f"--cookies: {path}: {exc.strerror or exc}") from exc
-    except ValueError as exc:
-        raise UsageError(f"--cookies: {exc}") from exc

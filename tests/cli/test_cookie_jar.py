@@ -1,9 +1,11 @@
-"""Files of cookies: what is written, and how."""
+"""``--cookie-jar``: what servers have set is written, for the next command and for others that read the format."""
 
 from __future__ import annotations
 
 import os
+import signal
 import stat
+import subprocess
 import time
 from http.cookiejar import Cookie, CookieJar
 from pathlib import Path
@@ -11,9 +13,15 @@ from pathlib import Path
 import pytest
 
 from rawdl.cookies import read_cookies, write_cookies
+from tests.cli.conftest import GUARD, Command
+from tests.origin import Origin, Script
 
 MAGIC = "# Netscape HTTP Cookie File\n"
 LATER = 4_000_000_000  # seconds since 1970
+
+
+def setting(*cookies: str, body: bytes = b"x", **options: object) -> Script:
+    return Script(body=body, header=tuple(("Set-Cookie", cookie) for cookie in cookies), **options)
 
 
 def cookie(name: str, value: str | None, **parts: object) -> Cookie:
@@ -29,6 +37,124 @@ def lines(path: Path) -> list[str]:
     text = path.read_text()
     assert text.startswith(MAGIC)
     return sorted(line for line in text.splitlines() if line and not line.startswith("# "))
+
+
+class TestCommand:
+    def test_what_servers_set_goes_along_with_what_was_read(self, rawdl: Command, origin: Origin) -> None:
+        (rawdl.folder / "old").write_text(f"{MAGIC}127.0.0.1\tFALSE\t/\tFALSE\t{LATER}\ta\told\n")
+        url = origin.serve("/a", setting("b=1", "c=2; Expires=Wed, 01 Jan 2098 00:00:00 GMT; Path=/x"))
+        assert rawdl("-q", "--cookies", "old", "--cookie-jar", "new", url) == (0, b"", "")
+        assert lines(rawdl.folder / "new") == [
+            "127.0.0.1\tFALSE\t/\tFALSE\t0\tb\t1",
+            f"127.0.0.1\tFALSE\t/\tFALSE\t{LATER}\ta\told",
+            "127.0.0.1\tFALSE\t/x\tFALSE\t4039372800\tc\t2",
+        ]
+        assert rawdl.files() == ["a", "new", "old"]
+
+    def test_both_may_be_the_same_file_from_the_first_time_on(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", setting("n=1; Max-Age=1000", "s=1"), setting("n=2"), setting("s=1; Max-Age=0"))
+        paths = ["jar", str(rawdl.folder / "jar"), "./jar"]
+        for path in paths:
+            assert rawdl("-q", "--cookies", path, "--cookie-jar", "jar", url).code == 0
+        sent = [sorted((request.field("Cookie") or "").split("; ")) for request in origin.requests]
+        assert sent == [[""], ["n=1", "s=1"], ["n=2", "s=1"]]
+        assert lines(rawdl.folder / "jar") == ["127.0.0.1\tFALSE\t/\tFALSE\t0\tn\t2"]
+
+    def test_without_one_to_read_it_begins_empty(self, rawdl: Command, origin: Origin) -> None:
+        (rawdl.folder / "jar").write_text("whatever was there")
+        (rawdl.folder / "jar").chmod(0o644)
+        url = origin.serve("/a", setting("a=1"))
+        assert rawdl("-q", "--cookie-jar", "jar", url).code == 0
+        assert lines(rawdl.folder / "jar") == ["127.0.0.1\tFALSE\t/\tFALSE\t0\ta\t1"]
+        assert stat.S_IMODE((rawdl.folder / "jar").stat().st_mode) == 0o600
+        assert origin.wait_request().field("Cookie") is None
+
+    def test_F5_it_is_as_strict_as_one_that_was_read(self, rawdl: Command, origin: Origin) -> None:
+        """No cookie for other addresses (RFC 6265 5.1.3), and none that could not be sent."""
+        url = origin.serve("/a", setting("a=1; Domain=.0.0.1", "b=\x01", "c=1"))
+        assert rawdl("-q", "--cookie-jar", "jar", url).code == 0
+        assert [line.split("\t")[5] for line in lines(rawdl.folder / "jar")] == ["c"]
+
+    def test_what_would_break_the_file_is_not_in_it(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", setting("a=1\t2", "b=1; Path=/\tx", f"c=1; Max-Age={'9' * 300}", "d"))
+        for _ in range(2):
+            assert rawdl("-q", "--cookies", "jar", "--cookie-jar", "jar", url).code == 0
+        fields = [line.split("\t")[2:] for line in lines(rawdl.folder / "jar")]
+        assert fields == [
+            ["/", "FALSE", "0", "", "d"],
+            ["/", "FALSE", "253402300799", "c", "1"],
+            ["/%09x", "FALSE", "0", "b", "1"],
+        ]
+
+    @pytest.mark.parametrize("ending", ["status", "redirect", "cut"])
+    def test_a_download_that_failed_has_set_its_cookies(self, rawdl: Command, origin: Origin, ending: str) -> None:
+        header = (("Set-Cookie", "a=1"), ("Location", "ftp://h/"))
+        script = {
+            "status": Script(status=404, body=b"", header=header),
+            "redirect": Script(status=302, body=b"", header=header),
+            "cut": Script(body=b"x" * 1000, cut_at=500, header=header),
+        }[ending]
+        outcome = rawdl("--retries", "0", "--no-resume", "--cookie-jar", "jar", origin.serve("/a", script))
+        assert (outcome.code, rawdl.files()) == ({"status": 22, "redirect": 47, "cut": 18}[ending], ["jar"])
+        assert [line.split("\t")[5:] for line in lines(rawdl.folder / "jar")] == [["a", "1"]]
+
+    def test_so_has_one_that_was_interrupted(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", setting("a=1", body=b"x" * 100_000, stall_at=50_000))
+        arguments = ["--json", "--no-resume", "--cookie-jar", "jar", url]
+        with rawdl.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert b'"headers"' in process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            _, told = process.communicate(timeout=GUARD)
+        assert (process.returncode, told) == (143, b"rawdl: terminated\n")
+        assert [line.split("\t")[5:] for line in lines(rawdl.folder / "jar")] == [["a", "1"]]
+
+    @pytest.mark.parametrize(
+        ("target", "words"),
+        [
+            ("nowhere/jar", "No such file or directory"),
+            ("file/jar", "Not a directory"),
+        ],
+    )
+    def test_a_folder_without_writing_is_told_before_anything_is_asked_for(
+        self, rawdl: Command, origin: Origin, target: str, words: str
+    ) -> None:
+        (rawdl.folder / "file").touch()
+        outcome = rawdl("--cookie-jar", target, origin.serve("/a", setting("a=1")))
+        assert (outcome.code, outcome.complaint) == (23, f"rawdl: cannot write {target}: {words}")
+        assert (rawdl.files(), origin.requests) == (["file"], [])
+
+    @pytest.mark.parametrize(("path", "code"), [("/a", 23), ("/404", 22)])
+    def test_what_cannot_be_written_is_one_line_more(
+        self, rawdl: Command, origin: Origin, path: str, code: int
+    ) -> None:
+        """And the status is that of the first failure."""
+        (rawdl.folder / "jar").mkdir()
+        origin.serve("/a", setting("a=1"))
+        outcome = rawdl("-q", "--cookie-jar", "jar", origin.url(path))
+        assert outcome.code == code
+        told = outcome.stderr.splitlines()
+        assert told[-1] == "rawdl: cannot write jar: it is no regular file" and len(told) == (1 if code == 23 else 2)
+        assert rawdl.files() == (["a"] if code == 23 else [])
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--cookies", "nowhere", "--cookie-jar", "jar"], "--cookies: nowhere: No such file"),
+            (["--cookies", "bad", "--cookie-jar", "bad"], "--cookies: bad is no file of cookies"),
+            (["--cookie-jar", ""], "an empty file name"),
+        ],
+    )
+    def test_wrong_usage_changes_no_file(self, rawdl: Command, arguments: list[str], words: str) -> None:
+        (rawdl.folder / "bad").write_text("secret")
+        outcome = rawdl(*arguments, "http://h/a")
+        assert (outcome.code, words in outcome.complaint, "secret" in outcome.complaint) == (2, True, False)
+        assert (rawdl.files(), (rawdl.folder / "bad").read_text()) == (["bad"], "secret")
+
+    def test_a_locale_that_has_not_the_characters(self, rawdl: Command, origin: Origin) -> None:
+        rawdl.environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        outcome = rawdl("-q", "--cookie-jar", "jar", origin.serve("/a", setting("a=secret\xe9")))
+        assert (outcome.code, "locale" in outcome.complaint, "secret" in outcome.complaint) == (23, True, False)
+        assert rawdl.files() == ["a"]
 
 
 class TestFile:
