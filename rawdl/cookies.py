@@ -1,8 +1,9 @@
 """Cookies, by `http.cookiejar`: those of one chain of redirects, or those of a jar that the caller keeps.
 
 A jar that was given is used and filled as it is, by its own policy.  The one that is made for a chain is forgotten with
-the task, and stricter: no cookie for a whole top-level domain (``strict_domain``), none that spreads to the hosts below
-one that has set it for itself, and none with a control character.
+the task, and stricter, as is one that was read from a file: no cookie for a whole top-level domain (``strict_domain``),
+none that spreads to the hosts below one that has set it for itself, none with a control character, and only so many for
+a host.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import os
 import re
 import warnings
 from contextlib import suppress
-from copy import copy
 from email.message import Message
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy, LoadError, MozillaCookieJar
 from typing import Final
@@ -34,22 +34,23 @@ _FARTHEST: Final = 253402300799  # the end of the year 9999: a server may name a
 class Cookies:
     """Read Set-Cookie and write Cookie for one client, or for one task if there is no ``jar``."""
 
-    __slots__ = ("_is_ours", "_jar")
+    __slots__ = ("_jar",)
 
     def __init__(self, jar: CookieJar | None = None) -> None:
         if jar is not None and not isinstance(jar, CookieJar):
             raise TypeError(f"cookies is a CookieJar, not {type(jar).__name__}")
-        self._is_ours = jar is None
-        self._jar = CookieJar(_Policy()) if jar is None else jar
+        self._jar = StrictJar() if jar is None else jar
 
     def receive(self, header: Headers, url: URL) -> None:
         """Take the cookies that a response from ``url`` sets."""
         lines = header.get_all("set-cookie")
-        if self._is_ours:
+        if isinstance(self._jar, StrictJar):
             held = sum(url.host.endswith(cookie.domain.lstrip(".")) for cookie in self._jar)
             lines = lines[: max(0, _MOST_FOR_A_HOST - held)]
         if lines:
-            self._jar.extract_cookies(_Response(lines), _request(url))  # type: ignore[arg-type]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a line that the jar cannot read, it tells with a traceback
+                self._jar.extract_cookies(_Response(lines), _request(url))  # type: ignore[arg-type]
 
     def field(self, url: URL, given: str | None) -> str | None:
         """Return the value of Cookie for a request of ``url``: what the caller has ``given``, and then ours."""
@@ -64,14 +65,22 @@ class Cookies:
         return both[: both.rfind("; ", 0, _LONGEST_LINE)] if "; " in both[:_LONGEST_LINE] else given
 
 
-def read_cookies(path: str) -> CookieJar:
+class StrictJar(MozillaCookieJar):
+    """A jar by the rules above: what a chain of redirects has, and what is read from a file."""
+
+    def __init__(self) -> None:
+        super().__init__(policy=_Policy())
+
+
+def read_cookies(path: str) -> StrictJar:
     """Read a file of Netscape's format, as browsers and curl write it; OSError, or ValueError for what is none."""
-    jar = MozillaCookieJar(policy=_Policy())
+    jar = StrictJar()
     try:
-        with warnings.catch_warnings():
+        # Values are octets, here as everywhere one character for each.
+        with warnings.catch_warnings(), open(path, encoding="latin-1") as file:
             warnings.simplefilter("ignore")  # a malformed line brings one with a traceback, and then the error
-            jar.load(path, ignore_discard=True, ignore_expires=True)
-    except (LoadError, UnicodeDecodeError):  # whose message may have a secret in it
+            jar._really_load(file, path, ignore_discard=True, ignore_expires=True)  # type: ignore[attr-defined]
+    except LoadError:  # whose message may have a secret in it
         raise ValueError(f"{path} is no file of cookies in Netscape's format") from None
     for cookie in jar:
         if cookie.expires == 0:  # which is how others write that it ends with the session
@@ -89,28 +98,31 @@ def write_cookies(jar: CookieJar, path: str) -> None:
 
     if os.path.exists(path) and not os.path.isfile(path):  # as a device, whose place the file would take
         raise OSError(errno.EEXIST, "it is no regular file", path)
-    file = MozillaCookieJar()
-    for cookie in jar:
-        if not cookie.is_expired() and not _SEPARATOR.search(f"{cookie.path}{cookie.name}{cookie.value}"):
-            file.set_cookie(_as_written(cookie))
     fd, temporary = mkstemp(prefix="cookies-", dir=os.path.dirname(path) or os.curdir)
-    os.close(fd)
     try:
-        file.save(temporary, ignore_discard=True, ignore_expires=True)
+        with open(fd, "w", encoding="latin-1") as file:
+            file.write("# Netscape HTTP Cookie File\n")
+            file.writelines(line for cookie in jar if not cookie.is_expired() and (line := _line(cookie)))
         os.replace(temporary, path)
     except BaseException as exc:
         with suppress(OSError):
             os.unlink(temporary)
         if isinstance(exc, UnicodeEncodeError):  # whose message may have a secret in it
-            raise OSError(errno.EILSEQ, "a cookie has characters that the locale has not", path) from None
+            raise OSError(errno.EILSEQ, "a cookie has characters that no field can have", path) from None
         raise
 
 
-def _as_written(cookie: Cookie) -> Cookie:
-    """Return it with an end that others understand, who know no empty field."""
-    cookie = copy(cookie)
-    cookie.expires = min(cookie.expires, _FARTHEST) if cookie.expires is not None else 0
-    return cookie
+def _line(cookie: Cookie) -> str:
+    """Return a cookie as a line of a file; "" for one that would break it."""
+    # One without a value is to others one without a name.
+    name, value = (cookie.name, cookie.value) if cookie.value is not None else ("", cookie.name)
+    if _SEPARATOR.search(f"{cookie.path}{name}{value}"):
+        return ""
+    below, secure = ("TRUE" if flag else "FALSE" for flag in (cookie.domain.startswith("."), cookie.secure))
+    # 0 is the end of the session: an empty field is one that others do not know.
+    expires = 0 if cookie.expires is None else min(cookie.expires, _FARTHEST)
+    hidden = "#HttpOnly_" if cookie.has_nonstandard_attr("HttpOnly") else ""
+    return f"{hidden}{cookie.domain}\t{below}\t{cookie.path}\t{secure}\t{expires}\t{name}\t{value}\n"
 
 
 class _Policy(DefaultCookiePolicy):

@@ -5,6 +5,7 @@ Nothing is imported before there is such a file: what reads one takes as long to
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -49,22 +50,17 @@ def save_jar(jar: CookieJar | None, target: str | None) -> None:
 
 
 def _empty_jar(target: str) -> CookieJar:
-    """Make a jar that is as strict as one that was read, by way of a file beside the target.
+    """Make a jar to be filled.  That there is no writing it is better known now than after the downloads."""
+    from rawdl.cookies import StrictJar
 
-    Whether anything can be written there is better known now than after the downloads.
-    """
-    from http.cookiejar import CookieJar
-    from tempfile import TemporaryDirectory
-
-    from rawdl.cookies import read_cookies, write_cookies
-
+    folder = os.path.dirname(target) or os.curdir
     try:
-        with TemporaryDirectory(prefix="cookies-", dir=os.path.dirname(target) or os.curdir) as folder:
-            path = os.path.join(folder, "cookies")
-            write_cookies(CookieJar(), path)
-            return read_cookies(path)
+        os.stat(os.path.join(folder, ""))
     except OSError as exc:
         raise _unwritable(target, exc) from exc
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _unwritable(target, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    return StrictJar()
 
 
 def _unwritable(target: str, exc: OSError) -> Unusable:

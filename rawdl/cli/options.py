@@ -64,12 +64,7 @@ def client_of(options: Options, jar: CookieJar | None) -> Client:
             proxy=options.proxy,
         )
     except (OSError, ValueError) as exc:
-        flags = ["-n"] if options.netrc else []
-        if isinstance(exc, ValueError) and options.proxy not in ("env", None):
-            flags.insert(0, "-x")
-        if not flags:
-            raise
-        raise UsageError(f"{' or '.join(flags)}: {exc}") from exc
+        raise UsageError(f"{'-x' if str(exc).startswith('invalid proxy') else '-n'}: {exc}") from exc
 
 
 def _tls_of(options: Options) -> TLS | SSLContext | None:

@@ -150,11 +150,20 @@ class TestCommand:
         assert (outcome.code, words in outcome.complaint, "secret" in outcome.complaint) == (2, True, False)
         assert (rawdl.files(), (rawdl.folder / "bad").read_text()) == (["bad"], "secret")
 
-    def test_a_locale_that_has_not_the_characters(self, rawdl: Command, origin: Origin) -> None:
-        rawdl.environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-        outcome = rawdl("-q", "--cookie-jar", "jar", origin.serve("/a", setting("a=secret\xe9")))
-        assert (outcome.code, "locale" in outcome.complaint, "secret" in outcome.complaint) == (23, True, False)
-        assert rawdl.files() == ["a"]
+    @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+    def test_octets_stay_what_they_are_in_any_locale(self, rawdl: Command, origin: Origin, locale: str) -> None:
+        rawdl.environment |= {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        url = origin.serve("/a", setting("a=\xe2\x82\xac"))
+        for _ in range(2):
+            assert rawdl("-q", "--cookies", "jar", "--cookie-jar", "jar", url).code == 0
+        assert "\ta\t€\n" in (rawdl.folder / "jar").read_text(encoding="utf-8")
+        assert origin.requests[1].field("Cookie") == "a=\xe2\x82\xac"
+
+    def test_F6_a_jar_does_not_grow_for_ever(self, rawdl: Command, origin: Origin) -> None:
+        for round in range(2):
+            url = origin.serve("/a", setting(*(f"c{round}x{number}=1" for number in range(40))))
+            assert rawdl("-q", "--cookies", "jar", "--cookie-jar", "jar", url).code == 0
+        assert len(lines(rawdl.folder / "jar")) == 50
 
 
 class TestFile:

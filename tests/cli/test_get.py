@@ -250,8 +250,8 @@ class TestCredentials:
         ("arguments", "netrc", "words"),
         [
             (["-x", "ftp://p"], "", "-x: invalid proxy"),
-            (["-x", "ftp://p", "-n"], "", "-x or -n: invalid proxy"),
-            (["-x", "http://p", "-n"], "nonsense", "-x or -n: {netrc}, line 1"),
+            (["-x", "ftp://p", "-n"], "", "-x: invalid proxy"),
+            (["-x", "http://p", "-n"], "nonsense", "-n: {netrc}, line 1"),
             (["-x", "http://p", "-n"], None, "-n: [Errno"),
             (["-x", "none", "-n"], "nonsense", "-n: {netrc}, line 1"),
         ],
