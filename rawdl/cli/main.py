@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
@@ -70,7 +71,10 @@ def _get(arguments: list[str]) -> int:
         parser.error(objection)
 
     from rawdl.cli import get
+    from rawdl.cli.conceal import conceal
     from rawdl.cli.report import UsageError
+
+    conceal(_secrets(given))
 
     try:
         return get.run(_options(given))
@@ -101,6 +105,16 @@ def _objection(given: Namespace) -> str | None:
     if "" in (given.output, given.directory, given.cookie_jar):
         return "an empty file name was given"
     return None
+
+
+def _secrets(given: Namespace) -> list[str]:
+    """Return patterns for what must not stay in the list of processes."""
+    from rawdl.cli.conceal import USERINFO
+
+    secrets = [rf"{re.escape(name)}[ \t]*:[ \t]*({re.escape(value)})" for name, value in given.header if value]
+    if given.user is not None:
+        secrets.append(rf"({re.escape(given.user)})\0")
+    return [*secrets, USERINFO] if any("@" in text for text in (*given.urls, given.proxy)) else secrets
 
 
 def _options(given: Namespace) -> Options:

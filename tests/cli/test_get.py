@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from hashlib import sha256
@@ -201,6 +202,30 @@ class TestCredentials:
             os.close(master)
         assert b"secret" not in written
         assert origin.wait_request().field("Authorization") == "Basic dXNlcjpzZWNyZXQ="
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process cannot change its command line")
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["-u", "user:canary"],
+            ["--user=user:canary"],
+            ["-H", "X-Token:  canary"],
+            ["-x", "http://user:canary@{host}"],
+            ["http://user:canary@{host}/b"],
+        ],
+    )
+    def test_A9_a_secret_does_not_stay_in_the_list_of_processes(
+        self, rawdl: Command, origin: Origin, arguments: list[str]
+    ) -> None:
+        url = origin.serve("/a", Script(body=b"x", stall_at=0))
+        arguments = [text.format(host=f"127.0.0.1:{origin.port}") for text in arguments]
+        with rawdl.start("-q", *arguments, url) as process:
+            origin.wait_request()
+            shown = Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+            process.terminate()
+        assert url in shown
+        assert "canary" not in "".join(shown)
+        assert "******" in "".join(shown)
 
     def test_a_password_without_anybody_to_ask(self, rawdl: Command) -> None:
         outcome = rawdl("-u", "user", "http://h/a")
