@@ -6,14 +6,15 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
 import trustme
 
-from tests.servers import START_LIMIT, free_port, wait_until_it_listens
+from tests.servers import START_LIMIT, free_port, start, stop
 
 USER, PASSWORD, REALM = "user", "secret: word", "a realm"
 _MODULES = "mpm_event authn_core authn_file authz_core authz_user auth_basic auth_digest alias filter deflate"
@@ -104,28 +105,23 @@ class Apache:
         return program if program and all(_module(name).exists() for name in _MODULES.split()) else None
 
     def __enter__(self) -> Self:
-        # Its workers have few rights, and the folders of pytest let nobody in.
-        self._folder = Path(tempfile.mkdtemp(prefix="apache-"))
-        self._folder.chmod(0o755)
-        self.root = self._folder / "root"
-        self.root.mkdir()
-        ports = [free_port() for _ in range(4)]
-        self.http, self.proxy, self.locked, secure = (f"http://127.0.0.1:{port}" for port in ports)
-        self.secure = secure.replace("http:", "https:")
-        self._write(*ports)
-        command = [self._program, "-D", "FOREGROUND", "-f", str(self._folder / "conf")]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            wait_until_it_listens(self._process, ports[0], (self._folder / "error.log").read_text)
-        except BaseException:
-            self.__exit__()
-            raise
+        with ExitStack() as stack:
+            # Its workers have few rights, and the folders of pytest let nobody in.
+            self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="apache-")))
+            self._folder.chmod(0o755)
+            self.root = self._folder / "root"
+            self.root.mkdir()
+            ports = [free_port() for _ in range(4)]
+            self.http, self.proxy, self.locked, secure = (f"http://127.0.0.1:{port}" for port in ports)
+            self.secure = secure.replace("http:", "https:")
+            self._write(*ports)
+            command = [self._program, "-D", "FOREGROUND", "-f", str(self._folder / "conf")]
+            stack.callback(stop, start(command, ports[0], (self._folder / "error.log").read_text))
+            self._end = stack.pop_all()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._process.terminate()
-        self._process.wait()
-        shutil.rmtree(self._folder)
+        self._end.close()
 
     def log(self, name: str = "access") -> str:
         """Return a log so far: `access`, `proxy`, `locked` or `secure`."""

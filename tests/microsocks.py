@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from typing import Self
 
-from tests.servers import free_port, wait_until_it_listens
+from tests.servers import free_port, start, stop
 
 
 class Microsocks:
@@ -22,15 +21,9 @@ class Microsocks:
 
     def __enter__(self) -> Self:
         self.port = free_port()
-        nothing = subprocess.DEVNULL
-        self._process = subprocess.Popen([*self._command, "-p", str(self.port)], stdin=nothing, stderr=nothing)
-        try:
-            wait_until_it_listens(self._process, self.port, lambda: "it does not say why")
-        except BaseException:
-            self.__exit__()
-            raise
+        command = [*self._command, "-p", str(self.port)]
+        self._process = start(command, self.port, lambda: "it does not say why")
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._process.terminate()
-        self._process.wait()
+        stop(self._process)

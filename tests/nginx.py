@@ -10,7 +10,7 @@ from typing import Self
 
 import trustme
 
-from tests.servers import free_port, wait_until_it_listens
+from tests.servers import free_port, start, stop
 
 CONFIG = """
 daemon off;
@@ -84,17 +84,11 @@ class Nginx:
         config = self._folder / "nginx.conf"
         config.write_text(self._config(http=http, https=https, strict=strict))
         command = [self._program, "-p", str(self._folder), "-e", str(self._folder / "error.log"), "-c", str(config)]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            wait_until_it_listens(self._process, http, (self._folder / "error.log").read_text)
-        except BaseException:
-            self.__exit__()
-            raise
+        self._process = start(command, http, (self._folder / "error.log").read_text)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._process.terminate()
-        self._process.wait()
+        stop(self._process)
 
     def log(self) -> str:
         """Return the access log so far."""

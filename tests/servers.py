@@ -1,14 +1,15 @@
-"""What the real servers have in common: a free port, and a start that is waited for."""
+"""What the real servers have in common: a free port, a start that is waited for, and an end that is not for ever."""
 
 from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from socket import socket
 
 START_LIMIT = 10.0  # seconds: hang guard
+STOP_LIMIT = 5.0  # seconds that a server may take to close what it has open
 
 
 def free_port() -> int:
@@ -17,8 +18,32 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_it_listens(process: subprocess.Popen[bytes], port: int, error: Callable[[], str]) -> None:
-    """Return when somebody accepts connections there, or raise with what the server has said of it."""
+def start(command: Sequence[str], port: int, error: Callable[[], str]) -> subprocess.Popen[bytes]:
+    """Return the process once somebody accepts connections at the port; the caller is to `stop` it.
+
+    If it does not come up nothing is left of it, and what is raised has what ``error`` knows of the reason.
+    """
+    nothing = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
+    try:
+        _wait_until_it_listens(process, port, error)
+    except BaseException:
+        stop(process)
+        raise
+    return process
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to end, and wait until it has; one that does not is killed."""
+    process.terminate()
+    try:
+        process.wait(STOP_LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, error: Callable[[], str]) -> None:
     deadline = time.monotonic() + START_LIMIT
     while process.poll() is None and time.monotonic() < deadline:
         with closing(socket()) as probe:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
-from tests.servers import free_port, wait_until_it_listens
+from tests.servers import free_port, start, stop
 
 CONFIG = """
 http_port 127.0.0.1:{port}
@@ -42,11 +43,22 @@ class Squid:
         return program if program and Path(HELPER).exists() else None
 
     def __enter__(self) -> Self:
-        # It gives up its rights, and the folders of pytest let nobody in.
-        self._folder = Path(tempfile.mkdtemp(prefix="squid-"))
-        self._folder.chmod(0o777)
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        with ExitStack() as stack:
+            # It gives up its rights, and the folders of pytest let nobody in.
+            self._folder = Path(stack.enter_context(TemporaryDirectory(prefix="squid-")))
+            self._folder.chmod(0o777)
+            port = free_port()
+            self.url = f"http://127.0.0.1:{port}"
+            self._write(port)
+            command = [self._program, "-N", "-f", str(self._folder / "conf")]
+            stack.callback(stop, start(command, port, (self._folder / "cache.log").read_text))
+            self._end = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._end.close()
+
+    def _write(self, port: int) -> None:
         auth = "acl known src all"
         if self.login is not None:
             auth = LOGIN.format(helper=HELPER, folder=self._folder)
@@ -56,17 +68,3 @@ class Squid:
             (self._folder / "passwords").write_text(f"{self.login[0]}:{hashed.stdout.strip()}\n")
             (self._folder / "passwords").chmod(0o644)
         (self._folder / "conf").write_text(CONFIG.format(port=port, folder=self._folder, auth=auth))
-        command = [self._program, "-N", "-f", str(self._folder / "conf")]
-        nothing = subprocess.DEVNULL
-        self._process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
-        try:
-            wait_until_it_listens(self._process, port, (self._folder / "cache.log").read_text)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._process.terminate()
-        self._process.wait()
-        shutil.rmtree(self._folder)
