@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import sys
 import zlib
 
 from rawdl.errors import DecodingError, TooLarge
@@ -53,13 +52,3 @@ def outcome(codings: str, pieces: list[bytes]) -> bytes | type[Exception]:
     except (DecodingError, TooLarge) as exc:
         return type(exc)
     return bytes(found)
-
-
-if __name__ == "__main__":
-    try:
-        import atheris
-    except ImportError:
-        sys.exit("this needs Atheris: pip install atheris")
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, check)
-    atheris.Fuzz()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import unicodedata
 
 from rawdl.proto import fields
@@ -46,13 +45,3 @@ def check_name(text: str) -> None:
     assert name.isprintable() and not set(name) & FORBIDDEN and unicodedata.is_normalized("NFC", name)
     assert name[0] not in ".-~ " and name[-1] not in ". " and len(name.encode()) <= 255
     assert fields.safe_filename(name) == name
-
-
-if __name__ == "__main__":
-    try:
-        import atheris
-    except ImportError:
-        sys.exit("this needs Atheris: pip install atheris")
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, check)
-    atheris.Fuzz()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from rawdl.proto.auth import parse_challenges
 from rawdl.proto.mirrors import parse_link_field
 from rawdl.proto.proxy import Proxy, bypass_proxy
@@ -42,13 +40,3 @@ def check_proxy(text: str) -> None:
         return
     assert str(Proxy.parse(str(proxy).replace("***@", ""))) == str(proxy).replace("***@", "")
     assert repr(proxy).isprintable()
-
-
-if __name__ == "__main__":
-    try:
-        import atheris
-    except ImportError:
-        sys.exit("this needs Atheris: pip install atheris")
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, check)
-    atheris.Fuzz()

@@ -7,7 +7,6 @@ exchange allows that; with each way in which a connection ends; for GET and HEAD
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Iterable
 from zlib import crc32
 
@@ -115,13 +114,3 @@ def read(pieces: Iterable[bytes], request: Request, limits: Limits, eof: str | N
     assert request.method != "HEAD" or not body
     reasons = tuple(reason for reason in exchange.close_reasons if reason is not CloseReason.SURPLUS)
     return interim, head, bytes(body), error, end, reasons
-
-
-if __name__ == "__main__":
-    try:
-        import atheris
-    except ImportError:
-        sys.exit("this needs Atheris: pip install atheris")
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, check)
-    atheris.Fuzz()

@@ -5,8 +5,6 @@ The input is UTF-8, other octets as surrogates; behind its first line end comes 
 
 from __future__ import annotations
 
-import sys
-
 from rawdl.errors import InvalidURL
 from rawdl.proto.url import URL
 
@@ -43,13 +41,3 @@ def attempt(read, text: str) -> URL | None:
     assert url.host and not set(url.host) & set("@/\\?#%[] ")
     assert not {".", ".."} & set(url.path.split("/")) and isinstance(url.last_segment, str)
     return url
-
-
-if __name__ == "__main__":
-    try:
-        import atheris
-    except ImportError:
-        sys.exit("this needs Atheris: pip install atheris")
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, check)
-    atheris.Fuzz()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 FUZZ = Path(__file__).resolve().parent.parent / "fuzz"
-NAMES = ["fuzz_url", "fuzz_fields", "fuzz_grammar", "fuzz_decoding", "fuzz_response"]
 steady = settings(derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -22,8 +24,9 @@ def load(name: str) -> ModuleType:
         return importlib.import_module(name)
 
 
+smoke, atheris_run = load("smoke"), load("run")
+NAMES = smoke.HARNESSES
 HARNESSES = {name: load(name) for name in NAMES}
-smoke = load("smoke")
 url, fields, grammar, decoding, response = HARNESSES.values()
 
 
@@ -121,6 +124,10 @@ def responses(draw: st.DrawFn) -> bytes:
     return b"\r\n".join([*heads, b"HTTP/1.1 200 OK\r\n" + draw(LINES), draw(CHUNKS)])
 
 
+def test_every_harness_is_run() -> None:
+    assert sorted(NAMES) == sorted(path.stem for path in FUZZ.glob("fuzz_*.py"))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_seeds_hold(name: str) -> None:
     harness = HARNESSES[name]
@@ -208,6 +215,57 @@ def test_the_smoke_run_shows_what_it_finds(capsys: pytest.CaptureFixture[str], t
         assert status == 1 and "fuzz_url breaks with b'a\\xffb'" in out and "a planted failure" in out
         assert out.endswith("\nFOUND: 1 inputs break an invariant\n")
         assert run_smoke(capsys, "--only", "fuzz_url", "--rounds", "200")[0] == 1
+
+
+# The run by Atheris
+
+
+class FakeAtheris(ModuleType):
+    """Write down what it is told, and run the harness once."""
+
+    def __init__(self) -> None:
+        super().__init__("atheris")
+        self.told: list[object] = []
+
+    def instrument_all(self) -> None:
+        self.told.append("instrument")
+
+    def Setup(self, arguments: list[str], check: Callable[[bytes], None]) -> None:
+        self.told.append(arguments)
+        self._check = check
+
+    def Fuzz(self) -> None:
+        self._check(b"")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_atheris_gets_the_harness_and_its_own_options(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first argument is what it runs by a shell, in front of its options, when it minimizes a crash."""
+    fake, checked = FakeAtheris(), []
+    monkeypatch.setitem(sys.modules, "atheris", fake)
+    monkeypatch.setattr(sys, "argv", ["a folder/run.py"])
+    monkeypatch.setattr(HARNESSES[name], "check", checked.append)
+    atheris_run.main(name, ["corpus", "-runs=1"])
+    assert fake.told[0] == "instrument"
+    [command, *options] = fake.told[1]
+    assert shlex.split(command) == [sys.executable, "a folder/run.py", name]
+    assert (options, checked) == (["corpus", "-runs=1"], [b""])
+
+
+def test_without_atheris_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "atheris", None)
+    with pytest.raises(SystemExit, match="pip install atheris"):
+        atheris_run.main("fuzz_url", [])
+
+
+@pytest.mark.parametrize("arguments", [[], ["fuzz_nothing"], ["smoke"]])
+def test_a_harness_that_is_none(arguments: list[str]) -> None:
+    ended = subprocess.run([sys.executable, FUZZ / "run.py", *arguments], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("usage: run.py {fuzz_url,")
+
+
+# What the harnesses can find
 
 
 def test_the_response_harness_can_find_something() -> None:
