@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import calendar
-import signal
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -26,24 +25,7 @@ from rawdl.proto.fields import (
     percent_decoded,
     safe_filename,
 )
-
-
-@pytest.fixture
-def hang_guard() -> Iterator[None]:
-    """Fail where something runs for a minute that takes a second; where there are no alarms, merely wait."""
-    if not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
-    def ring(*_: object) -> None:
-        raise AssertionError("still running after 60 s")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
+from tests.proto.feeding import hang_guard
 
 # Content-Disposition
 
@@ -571,8 +553,8 @@ def test_no_parser_ever_raises(name: str, value: str) -> None:
         ("escape", "{}", "\x1b"),
     ],
 )
-@pytest.mark.usefixtures("hang_guard")
 def test_B4_a_long_run_of_anything_is_read_in_one_go(name: str, value: str, run: str) -> None:
     hostile = value.format(run * (2**18 // len(run)))
-    first = PARSERS[name](hostile)
-    assert first == PARSERS[name](hostile)
+    with hang_guard():
+        first = PARSERS[name](hostile)
+        assert first == PARSERS[name](hostile)

@@ -5,36 +5,16 @@ from __future__ import annotations
 import contextlib
 import copy
 import pickle
-import signal
 import sys
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from rawdl.errors import InvalidURL
 from rawdl.proto.url import URL, Origin, shown
+from tests.proto.feeding import hang_guard
 
 BASE = "http://example.org/one/two/three;v?q#f"
-
-
-@contextlib.contextmanager
-def hang_guard(seconds: int = 60) -> Iterator[None]:
-    """Fail where something runs for a minute that takes a second; where there are no alarms, merely wait."""
-    if not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
-    def ring(*_: object) -> None:
-        raise AssertionError(f"still running after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def refused(text: str, base: str | None = None) -> str:
