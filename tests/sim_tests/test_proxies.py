@@ -51,15 +51,18 @@ def test_an_http_url_is_asked_for_as_a_whole(world: World):
     assert taken.result.url == f"http://***@{A}:8080/a?b#c"
 
 
-def test_A4_the_proxy_alone_is_shown_its_password(world: World):
+def test_A4_the_proxy_alone_is_shown_its_password(world: World, monkeypatch: pytest.MonkeyPatch):
+    """Not the host to which a redirect leads around it."""
+    monkeypatch.setenv("http_proxy", LOCKED)
+    monkeypatch.setenv("no_proxy", B)
     proxy(world, redirect(f"http://{B}/b"))
     serve(world, B, OK)
-    journey(world, f"http://{A}/a", {"proxy": LOCKED, "redirects": rawdl.Redirects(limit=0)})
-    assert fields(world.requests[0])["proxy-authorization"] == BASIC
-    journey_direct = world.client(proxy=None)
-    journey_direct.download_file(url=f"http://{B}/b", sink=rawdl.DiscardSink()).result()
-    journey_direct.close()
-    assert "proxy-authorization" not in fields(world.requests[1])
+    assert journey(world, f"http://{A}/a", {"proxy": "env"}).body == OK.body
+    assert lines(world) == [f"GET http://{A}/a HTTP/1.1", "GET /b HTTP/1.1"]
+    by_proxy, direct = map(fields, world.requests)
+    assert (by_proxy["host"], by_proxy["proxy-authorization"]) == (A, BASIC)
+    assert direct.keys() == by_proxy.keys() - {"proxy-authorization"}
+    assert direct["host"] == B
 
 
 @pytest.mark.parametrize("url", [f"http://{A}/a", f"https://{A}/a"])
