@@ -8,6 +8,7 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,49 @@ def test_T41_the_rename_is_one_step(client: rawdl.Client, tmp_path: Path, monkey
     client.download_file(url=URL, file_path=tmp_path / "a").result()
     assert [each for each in touched if each.endswith(f"{tmp_path}/a")] == []
     assert touched == [f"open {tmp_path}/a.part"]
+
+
+PLACES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "a path": lambda root: {"file_path": root / "f" / "a"},
+    "a relative path": lambda root: {"file_path": "f/a"},
+    "a path by way of a link": lambda root: {"file_path": root / "link" / "a"},
+    "a name that is a link": lambda root: {"file_path": root / "f" / "linked"},
+    "a suggested name": lambda root: {"directory": root / "f", "use_suggested_name": True},
+    "a suggested name in a relative folder": lambda root: {"directory": "f", "use_suggested_name": True},
+    "a temporary file": lambda root: {"directory": root / "f"},
+    "a temporary file in a relative folder": lambda root: {"directory": "f"},
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("moves", [False, True], ids=["stays", "moves"])
+def test_K6_the_part_is_in_the_folder_of_the_file(
+    moves: bool, place: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """So that no rename is across devices, wherever temporary files are, and whatever the current folder is by then."""
+    for name in ("f", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("f")
+    (tmp_path / "f" / "linked").symlink_to("../other/a")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "other"))
+    monkeypatch.chdir(tmp_path)
+    named = Script(body=BODY, header=(("Content-Disposition", "attachment; filename=n"),))
+    world.listen("example.org", 80, http_peer(named), link=Link(bandwidth=1e6, segment=10_000))
+    recorder, seen = Recorder(), []
+    for name in ("headers", "progress"):
+        recorder.react(name, lambda event: seen.append(places_of_files(tmp_path)))
+    recorder.react("headers", lambda event: monkeypatch.chdir(tmp_path / "other") if moves else None)
+    recorder.download(world.client(), url=URL, progress_interval=0, **PLACES[place](tmp_path)).result()
+    assert len(seen) > 3
+    assert [*seen, places_of_files(tmp_path)] == [{"f"}] * (len(seen) + 1)
+    [file] = (path for path in (tmp_path / "f").iterdir() if path.is_file() and not path.is_symlink())
+    assert file.read_bytes() == BODY
+
+
+def places_of_files(root: Path) -> set[str]:
+    """Return the folders below `root` that hold a file, links left out."""
+    paths = (Path(folder, name) for folder, _, files in os.walk(root) for name in files)
+    return {str(path.parent.relative_to(root)) for path in paths if not path.is_symlink()}
 
 
 # What is in the way
