@@ -6,9 +6,11 @@ import errno
 import os
 import socket
 import stat
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -433,6 +435,77 @@ def test_K3_a_folder_appears_in_the_way_meanwhile(client: rawdl.Client, tmp_path
     error = fails(task, errno.EISDIR)
     assert error.path == str(tmp_path / "a")
     assert names(tmp_path) == ["a"]
+
+
+class Twins:
+    """Let the folder be of a file system that takes names for one in whatever case, and composed or not.
+
+    Only what makes a name new says so; a look at a name that was not given finds nothing.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch, *, links: bool) -> None:
+        self._link, self._open, self._links = os.link, os.open, links
+        self.tried: list[str] = []
+        patch.setattr(os, "link", self.link)
+        patch.setattr(os, "open", self.open)
+
+    def link(self, source: str, target: str) -> None:
+        if not self._links:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        self._check(target)
+        self._link(source, target)
+
+    def open(self, path: Any, flags: int, *args: Any, **options: Any) -> int:
+        if flags & os.O_EXCL and not path.endswith(".part"):
+            self._check(path)
+        return self._open(path, flags, *args, **options)
+
+    def _check(self, path: str) -> None:
+        folder, name = os.path.split(path)
+        self.tried.append(name)
+        if self._fold(name) in map(self._fold, os.listdir(folder)):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+
+    @staticmethod
+    def _fold(name: str) -> str:
+        return unicodedata.normalize("NFC", name).casefold()
+
+
+@pytest.mark.usefixtures("leaves_parts")
+@pytest.mark.parametrize("links", [True, False], ids=["link", "no link"])
+@pytest.mark.parametrize(
+    ("suggested", "exists"),
+    [*((suggested, how) for suggested in (False, True) for how in ("error", "rename", "skip")), (True, "overwrite")],
+)
+@pytest.mark.parametrize(("theirs", "ours"), [("READ.TXT", "read.txt"), ("e\u0301.txt", "\u00e9.txt")])
+def test_K7_a_twin_of_the_name_is_never_replaced(
+    theirs: str, ours: str, exists: str, links: bool, suggested: bool, world: World, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    """It is the system that says whether a name is new, when the file gets it; no comparison of names could.
+
+    And "overwrite" is no leave to do so where the server chose the name.
+    """
+    (tmp_path / theirs).write_text("theirs")
+    assert not (tmp_path / ours).exists()
+    header = (("Content-Disposition", f"attachment; filename*=UTF-8''{quote(ours)}"),)
+    world.listen("example.org", 80, http_peer(Script(body=BODY, header=header)))
+    twins = Twins(monkeypatch, links=links)
+    where = {"directory": tmp_path, "use_suggested_name": True} if suggested else {"file_path": tmp_path / ours}
+    task = world.client().download_file(url=URL, exists=exists, **where)
+    error = task.exception()
+    monkeypatch.undo()
+    assert (tmp_path / theirs).read_text() == "theirs"
+    assert not (tmp_path / ours).exists()
+    if exists in ("rename", "overwrite"):
+        first, _, suffix = ours.rpartition(".")
+        assert Path(task.result().file_path or "") == tmp_path / f"{first}.1.{suffix}"
+        assert (tmp_path / f"{first}.1.{suffix}").read_bytes() == BODY
+        assert twins.tried == [ours, f"{first}.1.{suffix}"]
+    else:
+        assert isinstance(error, rawdl.StorageError)
+        assert str(error) == f"{tmp_path / ours} exists already"
+        assert twins.tried == [ours]
 
 
 # What the operating system may say
