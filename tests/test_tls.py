@@ -151,8 +151,10 @@ ACCEPTED = {
     "its name among others": ("example.org", dns("a.example", "example.org", "b.example")),
     "in upper case": ("EXAMPLE.org", dns("Example.ORG")),
     "wildcard, one level": ("www.example.org", dns("*.example.org")),
+    "wildcard, an A-label": ("xn--bcher-kva.example.org", dns("*.example.org")),
     "trailing dot": ("example.org.", dns("example.org")),
     "A-label": ("xn--bcher-kva.example.org", dns("xn--bcher-kva.example.org")),
+    "trailing dot by a wildcard": ("www.example.org.", dns("*.example.org")),
     "IPv4": (IPV4, ip(IPV4)),
     "IPv6": (f"[{IPV6}]", ip(IPV6)),
     "IPv6 in another spelling": ("[2001:DB8:0:0::1]", ip(IPV6)),
@@ -166,7 +168,11 @@ REFUSED = {
     "wildcard, a part of a label": ("www.example.org", dns("w*.example.org"), "x"),
     "wildcard, not the left-most": ("www.example.org", dns("www.*.org"), "x"),
     "wildcard, alone": ("localhost", dns("*"), "x"),
+    "wildcard, a part of an A-label": ("xn--bcher-kva.example.org", dns("xn--*.example.org"), "x"),
+    "A-label, another": ("xn--bcher-kva.example.org", dns("xn--caf-dma.example.org"), "xn--bcher-kva.example.org"),
     "trailing dot": ("example.org.", dns("example.com"), "example.com"),
+    "trailing dot, a wildcard of two levels": ("a.b.example.org.", dns("*.example.org"), "x"),
+    "empty name": ("example.org", dns(""), "example.org"),
     "common name only": ("example.org", None, "example.org"),
     "common name beside an empty list": ("example.org", [], "example.org"),
     "common name beside an address": ("example.org", ip(IPV4), "example.org"),
@@ -209,6 +215,19 @@ def test_F1_L2_refused_before_a_byte_of_the_request_is_sent(
     assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
     if names != []:  # which some versions refuse for its own sake
         assert "mismatch" in error.__cause__.verify_message, "refused for the name, and for nothing else"
+
+
+def test_F1_B3_an_international_name_is_verified_by_its_A_label(
+    world: World, authority: Authority, trusted: str, tmp_path: Path
+):
+    pytest.importorskip("idna", reason="the extra idna is not installed")
+    label, sent = "xn--bcher-kva.example.org", []
+    server = authority.server(tmp_path, dns(label))
+    server.sni_callback = lambda connection, name, context: sent.append(name)
+    world.listen(label, 443, http_peer(Script(body=BODY)), tls=server)
+    client = world.client(tls=rawdl.TLS(ca_file=trusted))
+    result = client.download_file(url="https://bücher.example.org/a", sink=rawdl.MemorySink()).result()
+    assert (result.data_length, sent) == (len(BODY), [label])
 
 
 INVALID = {
