@@ -1,4 +1,4 @@
-"""Who is believed to be who, and how an encrypted stream ends (F1-F3, C7, S37; RFC 8446, RFC 9110 4.3.4, RFC 9525)."""
+"""Who is believed to be who, and how a TLS stream ends (F1-F3, L5, C7, S37; RFC 8446, RFC 9110 4.3.4, RFC 9525)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from cryptography.x509.oid import NameOID
 
 import rawdl
 from tests import once
-from tests.origin import Origin, Script
+from tests.origin import Origin, Script, TLSEngine
+from tests.proto.feeding import hang_guard
 from tests.recorder import Recorder
 from tests.sim import Conn, Link, World, http_peer
+from tests.sim_tests.peers import tls_peer
 
 BODY = bytes(range(256)) * 400
 DAY = datetime.timedelta(days=1)
@@ -37,16 +39,20 @@ class Authority:
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...] = ()  # what a server sends behind its own certificate
 
     @classmethod
-    def make(cls, name: str) -> Authority:
+    def make(cls, name: str, above: Authority | None = None) -> Authority:
+        """Return one that the authority above it vouches for, or nobody but itself."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = _builder(subject, subject, key, NOW - 10 * DAY, NOW + 10 * DAY)
+        issuer = above.certificate.subject if above else subject
+        builder = _builder(subject, issuer, key, NOW - 10 * DAY, NOW + 10 * DAY)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         builder = builder.add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        return cls(key, builder.sign(key, hashes.SHA256()))
+        certificate = builder.sign(above.key if above else key, hashes.SHA256())
+        return cls(key, certificate, (certificate, *above.chain) if above else ())
 
     def server(
         self,
@@ -71,7 +77,7 @@ class Authority:
         certificate = builder.sign(signer, hashes.SHA256())
         path = folder / "server.pem"
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+        path.write_bytes(private + b"".join(each.public_bytes(Encoding.PEM) for each in (certificate, *self.chain)))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path)
         return context
@@ -395,6 +401,120 @@ def test_L1_a_handshake_that_breaks_off(
     error = refused(recorder, world)
     assert error.reason == "connection failed"
     assert error.errno == (errno.ECONNRESET if how == "rst" else None)
+
+
+# L5: servers of another time, and of another size
+
+OLD = {"TLS 1.0": ssl.TLSVersion.TLSv1, "TLS 1.1": ssl.TLSVersion.TLSv1_1}
+
+
+def old(server: ssl.SSLContext, version: ssl.TLSVersion) -> ssl.SSLContext:
+    """Let this side speak that version only, which has to be allowed twice over."""
+    server.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        server.minimum_version = server.maximum_version = version
+    return server
+
+
+@pytest.mark.parametrize("version", OLD.values(), ids=OLD.keys())
+def test_L5_a_server_without_a_version_of_ours(
+    version: ssl.TLSVersion, world: World, authority: Authority, trusted: str, tmp_path: Path
+):
+    server = old(authority.server(tmp_path, dns("example.org")), version)
+    error = refused(fetch(world, "example.org", server, rawdl.TLS(ca_file=trusted)), world)
+    assert (error.certificate, error.reason) == (False, "connection failed")
+    assert "version" in str(error)
+
+
+@pytest.mark.parametrize("version", OLD.values(), ids=OLD.keys())
+def test_L5_such_a_server_is_one_that_works(
+    version: ssl.TLSVersion, world: World, authority: Authority, trusted: str, tmp_path: Path
+):
+    """A client that was told to gets the file from it, so that it is the version which the other one refuses."""
+    if not (ssl.HAS_TLSv1 and ssl.HAS_TLSv1_1):
+        pytest.skip("this OpenSSL was built without it")
+    server = old(authority.server(tmp_path, dns("example.org")), version)
+    recorder = fetch(world, "example.org", server, old(ssl.create_default_context(cafile=trusted), version))
+    assert recorder.outcome == ["success", "complete"]
+
+
+def test_L5_a_server_without_a_cipher_of_ours(world: World, authority: Authority, trusted: str, tmp_path: Path):
+    """Its key is of an elliptic curve, and all that it would do is for keys of RSA."""
+    server = authority.server(tmp_path, dns("example.org"))
+    server.maximum_version = ssl.TLSVersion.TLSv1_2
+    server.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+    error = refused(fetch(world, "example.org", server, rawdl.TLS(ca_file=trusted)), world)
+    assert (error.certificate, error.reason) == (False, "connection failed")
+
+
+NO_APPLICATION_PROTOCOL = 120  # RFC 7301 3.2
+SETTINGS = bytes.fromhex("000000040000000000")  # RFC 9113 4.1: the frame with which an HTTP/2 server begins
+
+
+def test_L5_a_server_of_HTTP_2_that_refuses(world: World, authority: Authority, trusted: str, tmp_path: Path):
+    server = authority.server(tmp_path, dns("example.org"))
+    server.sni_callback = lambda connection, name, context: NO_APPLICATION_PROTOCOL
+    error = refused(fetch(world, "example.org", server, rawdl.TLS(ca_file=trusted)), world)
+    assert (error.certificate, error.reason) == (False, "connection failed")
+
+
+@pytest.mark.parametrize("stays", [False, True], ids=["closes", "stays"])
+def test_L5_a_server_of_HTTP_2_that_answers_in_it(
+    stays: bool, world: World, authority: Authority, trusted: str, tmp_path: Path
+):
+    """Nobody asked for it, and nothing of it is taken for a body."""
+    server = authority.server(tmp_path, dns("example.org"))
+    server.set_alpn_protocols(["h2"])
+    script = Script(raw=SETTINGS * 9, keep_alive=stays)
+    recorder = fetch(world, "example.org", server, rawdl.TLS(ca_file=trusted), script)
+    assert recorder.names == ["fail", "complete"]
+    assert type(recorder.events[0][1]) is rawdl.ProtocolError
+    assert world.elapsed < 1, "at once, and by no time limit"
+    assert not world.sockets
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_L5_HTTP_2_is_not_asked_for(asked: bool, world: World, authority: Authority, trusted: str, tmp_path: Path):
+    """The server would choose it; with settings of the caller's that ask for it, it does."""
+    server = authority.server(tmp_path, dns("example.org"))
+    server.set_alpn_protocols(["h2", "http/1.1"])
+    chosen: list[str | None] = []
+
+    def talk(conn: Conn, engine: TLSEngine) -> None:
+        chosen.append(engine._tls.selected_alpn_protocol())
+        engine.send(Script(body=BODY).wire)
+        conn.send(engine.data_to_send())
+
+    world.listen("example.org", 443, tls_peer(server, talk))
+    context = rawdl.TLS(ca_file=trusted).context()
+    if asked:
+        context.set_alpn_protocols(["http/1.1", "h2"])
+    client = world.client(tls=context)
+    assert client.download_file(url="https://example.org/a", sink=rawdl.MemorySink()).result().data_length == len(BODY)
+    assert (chosen == ["h2"]) == asked
+
+
+# OpenSSL takes 100 KiB of certificates, and a chain of 100 of them.
+SIZES = {"1000 names": (1000, 0, True), "10 000 names": (10_000, 0, False), "a chain of 20": (1, 20, True)}
+SIZES |= {"a chain of 120": (1, 120, False), "a chain of 1000": (1, 1000, False)}
+
+
+@pytest.mark.parametrize(("count", "links", "fits"), SIZES.values(), ids=SIZES.keys())
+def test_L5_a_huge_certificate(
+    count: int, links: int, fits: bool, world: World, authority: Authority, trusted: str, tmp_path: Path
+):
+    names = dns(*(f"{number}.example.org" for number in range(1, count)), "example.org")
+    for link in range(links):
+        authority = Authority.make(f"Link {link}", authority)
+    server = authority.server(tmp_path, names)
+    with hang_guard():
+        recorder = fetch(world, "example.org", server, rawdl.TLS(ca_file=trusted))
+    assert world.elapsed < 2, "no time limit ended it"
+    if fits:
+        assert recorder.outcome == ["success", "complete"], recorder.events[-1]
+    else:
+        refused(recorder, world)
 
 
 # How it ends
