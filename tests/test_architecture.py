@@ -1,4 +1,4 @@
-"""Imports point down only, the protocol half does no I/O, and importing the package costs little.
+"""Imports point down only, the protocol half does no I/O, no shell is run, and importing the package costs little.
 
 The allowed imports stand here as data.  What they are held against is read from the source, function bodies included.
 """
@@ -6,6 +6,7 @@ The allowed imports stand here as data.  What they are held against is read from
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -150,7 +151,11 @@ CLOCKS = {"loop", "cli."}
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "types", "constants", "misc"}
 THREADS = {"threading"}
 SLOW = {"ssl", "asyncio", "http.client", "urllib.request", "logging", "h11", "threading", "email", "tempfile"}
-
+# Who may run a program, and what runs one by a shell, or opens a file as a desktop would (E7).
+PROGRAMS = {"cli.demo"}
+SHELLS = {"system", "popen", "getoutput", "getstatusoutput", "create_subprocess_shell", "startfile"}
+EXECUTES = re.compile(r"(spawn|exec)[lv]p?e?|posix_spawnp?|create_subprocess_exec")
+RUNNERS = {"subprocess", "pty", "multiprocessing", "webbrowser"}
 
 COMPUTED = "a name that is computed"
 
@@ -240,6 +245,24 @@ def breaches(item: Import, known: set[str]) -> Iterator[str]:
         yield f"{importer} imports {mine}, which is not below it"
 
 
+def shells(sources: dict[str, str]) -> list[str]:
+    """Return whatever runs a shell, or a program in a module that has none to run, as sentences."""
+    return [sentence for name, source in sources.items() for sentence in runs_in(name, source)]
+
+
+def runs_in(importer: str, source: str) -> Iterator[str]:
+    for item in imports_of(importer, source):
+        if item.target.split(".")[0] in RUNNERS and importer not in PROGRAMS:
+            yield f"{importer} imports {item.target}: it has no program to run"
+        if item.target.split(".")[-1] in SHELLS:
+            yield f"{importer} imports {item.target}, which runs a shell"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and (node.attr in SHELLS or EXECUTES.fullmatch(node.attr)):
+            yield f"{importer} has {ast.unparse(node)}, which runs a shell or a program"
+        elif isinstance(node, ast.keyword) and node.arg == "shell":
+            yield f"{importer} has shell={ast.unparse(node.value)}"
+
+
 # The package as it is
 
 
@@ -275,6 +298,10 @@ def test_no_module_is_named_after_nothing() -> None:
 def test_every_module_says_what_it_is() -> None:
     silent = [name for name, source in modules().items() if source.strip() and not ast.get_docstring(ast.parse(source))]
     assert silent == []
+
+
+def test_E7_no_shell_is_run() -> None:
+    assert shells(modules()) == []
 
 
 def test_importing_the_package_loads_nothing_slow() -> None:
@@ -354,6 +381,31 @@ def test_a_planted_import_is_found(importer: str, source: str, breach: str) -> N
 @pytest.mark.parametrize(("importer", "source"), HARMLESS)
 def test_a_harmless_import_is_let_through(importer: str, source: str) -> None:
     assert violations({**dict.fromkeys(modules(), ""), importer: source}) == []
+
+
+@pytest.mark.parametrize(
+    ("importer", "source"),
+    [
+        ("sinks", "import subprocess"),
+        ("sinks", "def f():\n    from subprocess import run"),
+        ("cli.get", "__import__('subprocess')"),
+        ("cli.demo", "subprocess.run(command, shell=True)"),
+        ("cli.demo", "Popen(command, shell=how)"),
+        ("cli.demo", "subprocess.getoutput(command)"),
+        ("cli.get", "os.system(command)"),
+        ("cli.get", "run = os.popen"),
+        ("cli.get", "from os import system"),
+        ("cli.get", "os.execvp(name, arguments)"),
+        ("aio", "await asyncio.create_subprocess_shell(command)"),
+    ],
+)
+def test_E7_a_planted_shell_is_found(importer: str, source: str) -> None:
+    found = shells({importer: source})
+    assert len(found) == 1 and found[0].startswith(f"{importer} ")
+
+
+def test_E7_a_program_without_a_shell_is_let_through() -> None:
+    assert shells({"cli.demo": "import subprocess\nsubprocess.Popen([sys.executable], env=environment)"}) == []
 
 
 def test_a_module_that_is_in_no_layer_is_found() -> None:
