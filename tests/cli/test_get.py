@@ -19,11 +19,13 @@ import pytest
 
 from tests.cli.conftest import GUARD, Command
 from tests.origin import Origin, Script
-from tests.resource import Resource, redirect
+from tests.resource import Fault, Resource, redirect
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 # More than all the buffers between the origin and a reader that has stopped reading can hold.
 LARGE = BODY * 64
+# A name that would act on a terminal, and how it is told.
+PASTED, TOLD = "\x1b]0;x\x07\x1b[2J\x9b\r\u202e", r"\x1b]0;x\x07\x1b[2J\x9b\x0d\u202e"
 
 
 class TestFiles:
@@ -51,6 +53,53 @@ class TestFiles:
         origin.serve("*", Script(body=b"x"))
         assert rawdl("-q", origin.url(path)) == (0, b"", "")
         assert rawdl.files() == [name]
+
+    @pytest.mark.contract("E7")
+    @pytest.mark.parametrize(
+        ("path", "suggested", "name"),
+        [
+            ("/%1b%5d0;x%07%1b%5b2J%c2%9b%0d%0a.bin", None, "_]0;x__[2J___.bin"),
+            ("/%e2%80%ae.bin", None, "_.bin"),
+            ("/a", "%1b%5d0%3bx%07%1b%5b2J%c2%9b%0d%0a.bin", "_]0;x__[2J___.bin"),
+            ("/a", "%e2%80%ae.bin", "_.bin"),
+        ],
+    )
+    def test_E7_a_name_from_elsewhere_is_saved_and_told_without_control_characters(
+        self, rawdl: Command, origin: Origin, path: str, suggested: str | None, name: str
+    ) -> None:
+        header = () if suggested is None else (("Content-Disposition", f"attachment; filename*=UTF-8''{suggested}"),)
+        origin.serve("*", Script(body=b"x", header=header))
+        arguments = [origin.url(path), *([] if suggested is None else ["-J"])]
+        outcome = rawdl(*arguments)
+        assert (outcome.code, outcome.stdout, rawdl.files()) == (0, b"", [name])
+        assert outcome.stderr.startswith(f"{name}  1 B in ")
+        assert outcome.stderr.removesuffix("\n").isprintable()
+
+    @pytest.mark.contract("E7")
+    @pytest.mark.parametrize(
+        ("arguments", "code", "told"),
+        [
+            ([], 0, f"{TOLD}  1 B in "),
+            (["--skip-existing"], 0, f"{TOLD}  3 B  (skipped"),
+            (["--no-clobber"], 23, f"/a: {TOLD} exists already"),
+        ],
+    )
+    def test_E7_a_name_of_the_users_is_told_without_control_characters(
+        self, rawdl: Command, origin: Origin, arguments: list[str], code: int, told: str
+    ) -> None:
+        """It was pasted, perhaps; the file has it all the same."""
+        (rawdl.folder / PASTED).write_text("old")
+        outcome = rawdl(*arguments, "-o", PASTED, origin.serve("/a", Script(body=b"x")))
+        assert (outcome.code, rawdl.files()) == (code, [PASTED])
+        assert told in outcome.stderr and outcome.stderr.removesuffix("\n").isprintable()
+
+    @pytest.mark.contract("E7")
+    @pytest.mark.usefixtures("leaves_parts")
+    def test_E7_nor_is_that_of_a_part(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", Resource(BODY, faults=[Fault(in_body=500_000)]))
+        outcome = rawdl("--retries", "0", "-o", PASTED, url)
+        assert (outcome.code, rawdl.files()) == (18, [f"{PASTED}.part", f"{PASTED}.part.json"])
+        assert f"; {TOLD}.part is kept" in outcome.complaint and outcome.complaint.isprintable()
 
     def test_makes_the_folder_of_d_and_saves_there(self, rawdl: Command, origin: Origin) -> None:
         url = origin.serve("/a", Script(body=BODY))
