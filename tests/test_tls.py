@@ -51,7 +51,9 @@ class Authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         builder = builder.add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        certificate = builder.sign(above.key if above else key, hashes.SHA256())
+        signer = above.key if above else key
+        issued_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+        certificate = builder.add_extension(issued_by, critical=False).sign(signer, hashes.SHA256())
         return cls(key, certificate, (certificate, *above.chain) if above else ())
 
     def server(
