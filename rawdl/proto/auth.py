@@ -2,7 +2,8 @@
 
     to whom                                           what is sent
     the origin that they were given for               the task's: ``auth``, else what the URL has, else netrc's
-    any other that a redirect leads to                netrc's for that very host, and not its ``default`` (A6)
+    any other that a redirect leads to                netrc's for that very host, and not its ``default`` (A6); nothing
+                                                      over http after https (A2)
     the first again, after another                    as for any other: who has led there is not trusted with them
     a mirror                                          netrc's for that very host
 
@@ -144,7 +145,8 @@ class Authority:
         is_first = self._is_first(url)
         if is_first and self._own is not None:
             return self._own
-        return None if self._look_up is None else self._look_up(url, is_first)
+        is_downgrade = (self._origin.scheme, url.scheme) == ("https", "http")
+        return None if self._look_up is None or is_downgrade else self._look_up(url, is_first)
 
     def _is_first(self, url: URL) -> bool:
         return url.origin == self._origin and not self._has_left

@@ -68,7 +68,8 @@ SECURE = {
     "from https to http": "+-",
     "there and back": "---",
 }
-NETRC = {"another host": "+-", "a host below": "+-", "another port": "++", "there and back": "+-+"}
+# By host, but never without TLS where the download began with it (A2).
+NETRC = ORIGIN | {"another port": "++", "from http to https": "++", "there and back": "+-+"}
 
 
 @dataclass(frozen=True)
