@@ -17,7 +17,7 @@ from rawdl.fetch import Fetch
 from rawdl.job import Job, Shared
 from rawdl.loop import Timer
 from rawdl.partfile import PartFile
-from rawdl.pool import Key, Slot
+from rawdl.pool import Slot
 from rawdl.proto.course import Course
 from rawdl.proto.events import BodyComplete, HeadReceived
 from rawdl.proto.pacing import TokenBucket
@@ -288,9 +288,9 @@ class Member:
 
     def begin(self) -> None:
         """Connect, as soon as the host has room for one more."""
-        pool, url = self._crew.shared.pool, self.url
+        crew, pool = self._crew, self._crew.shared.pool
         try:
-            self._key = Key(url.origin, self._crew.shared.context_for(url), self._crew.job.proxies(url))
+            self._key = crew.shared.key(crew.job, self.url, has_left=crew.course.has_left)
         except DownloadError as exc:  # there is no way to it
             self._end(exc)
             return

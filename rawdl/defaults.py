@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rawdl.arguments import checked_instance, credentials_of, passwords_of, proxies_of, tls_settings
 from rawdl.errors import TLSError
@@ -62,8 +62,8 @@ class Defaults:
         self._passwords = passwords_of(netrc)
 
     def key(self, url: URL, proxies: Proxies) -> Key:
-        """Return what a connection for a URL is known by.  ProxyError, TLSError."""
-        return Key(url.origin, self.trust.context_for(url), proxies(url))
+        """Return what a connection for the own URL of a task is known by.  ProxyError, TLSError."""
+        return Key(url.origin, self.trust.own_context_for(url), proxies(url))
 
     def chosen_terms(
         self,
@@ -123,28 +123,49 @@ class Jar:
 
 
 class Trust:
-    """What authenticates an https origin: one context for all, made when the first is needed."""
+    """What authenticates https servers, and us to them: contexts that are made when the first is needed.
+
+    A client certificate is for the origin of a task's own URL, as all credentials are (I4): there is a context without
+    one for the others, and for proxies.  A context of the caller's own is used for all, whatever it has.
+    """
 
     def __init__(self, settings: TLS | SSLContext | None) -> None:
         self._settings = settings
-        self._context: SSLContext | None = None
+        self._named: SSLContext | None = None
+        self._nameless: SSLContext | None = None
         self.pins: Collection[str] = getattr(settings, "pins", ())
 
+    def own_context_for(self, url: URL) -> SSLContext | None:
+        """Return the context for the origin of a task's own URL; None for http.  TLSError if there can be none."""
+        if url.scheme != "https":
+            return None
+        if self._named is None:
+            named = getattr(self._settings, "client_cert", None) is not None
+            self._named = self._made(self._settings) if named else self.context()
+        return self._named
+
     def context_for(self, url: URL) -> SSLContext | None:
-        """Return the context for the origin of a URL; None for http."""
+        """Return the context for any other origin; None for http.  Raises as that for the own one."""
         return self.context() if url.scheme == "https" else None
 
     def context(self) -> SSLContext:
-        """Return the context.  TLSError if there is none to be had."""
-        if self._context is None:
-            from rawdl.tls import context_of
+        """Return the context for whoever is not to know us."""
+        if self._nameless is None:
+            settings = self._settings
+            if getattr(settings, "client_cert", None) is not None:
+                settings = replace(cast("TLS", settings), client_cert=None, client_key=None, key_password=None)
+            self._nameless = self._made(settings)
+        return self._nameless
 
-            try:
-                self._context = context_of(self._settings)
-            except OSError as exc:  # ssl.SSLError is one
-                raise TLSError(f"cannot use the files of tls=: {exc}", certificate=True, errno=exc.errno) from exc
-            if not self._context.verify_mode:
-                import logging
+    def _made(self, settings: TLS | SSLContext | None) -> SSLContext:
+        from rawdl.tls import context_of
 
-                logging.getLogger("rawdl").warning("certificates are not verified: anybody can be the server")
-        return self._context
+        try:
+            context = context_of(settings)
+        except OSError as exc:  # ssl.SSLError is one
+            raise TLSError(f"cannot use the files of tls=: {exc}", certificate=True, errno=exc.errno) from exc
+        if not context.verify_mode and not (self._named or self._nameless):
+            import logging
+
+            logging.getLogger("rawdl").warning("certificates are not verified: anybody can be the server")
+        return context

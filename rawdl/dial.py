@@ -326,7 +326,7 @@ class Dial:
             connection.abort()
             self._fail(exc)
             return
-        self._secure(connection, context, Way(proxy.host, proxy.port), self._at_proxy)
+        self._secure(connection, Way(proxy.host, proxy.port, context), self._at_proxy)
 
     def _at_proxy(self, connection: Connection) -> None:
         proxy = self._proxy
@@ -351,13 +351,12 @@ class Dial:
         if self._context is None:
             self._owner.dial_done(connection)
         else:
-            way = Way(self.origin.host, self.origin.port, self._proxy)
-            self._secure(connection, self._context, way, self._owner.dial_done, self._dialer.pins)
+            way = Way(self.origin.host, self.origin.port, self._context, self._proxy)
+            self._secure(connection, way, self._owner.dial_done, self._dialer.pins)
 
     def _secure(
         self,
         connection: Connection,
-        context: SSLContext,
         way: Way,
         then: Callable[[Connection], None],
         pins: Collection[str] = (),
@@ -367,7 +366,7 @@ class Dial:
         self._owner.dial_entered(Phase.TLS)
         self._tell("tls", "started", host=way.host)
         try:
-            self._handshake = Handshake(connection, context, way, self._dialer.sessions, self._then("tls", then), pins)
+            self._handshake = Handshake(connection, way, self._dialer.sessions, self._then("tls", then), pins)
         except ValueError as exc:  # a name that cannot be one of a certificate
             connection.abort()
             self._fail(TLSError(f"cannot speak TLS to {way.host}: {exc}"))

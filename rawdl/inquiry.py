@@ -7,26 +7,37 @@ from typing import Final
 
 from rawdl.errors import DownloadError
 from rawdl.job import Job, Shared
-from rawdl.pool import Key
 from rawdl.proto.messages import Request
 from rawdl.proto.mirrors import MAX_METALINK
 from rawdl.proto.retry import Retry
 from rawdl.proto.url import URL
-from rawdl.sinks import MemorySink, Sink
-from rawdl.task import DownloadTask
+from rawdl.sinks import MemorySink
 
 _ONCE: Final = Retry(attempts=1)
 
 
 def inquire(
-    shared: Shared, job: Job, url: URL, header: Mapping[str, str | None], tell: Callable[[bytes | None], None]
+    shared: Shared,
+    job: Job,
+    url: URL,
+    header: Mapping[str, str | None],
+    tell: Callable[[bytes | None], None],
+    *,
+    has_left: bool,
 ) -> Callable[[], None]:
     """Ask for the document on behalf of a job, and tell it; None if there is none.  Return what calls that off.
 
-    Who asks is proved by ``header`` or not at all: it is a server that has chosen the URL.
+    Who asks is proved by ``header`` or not at all: it is a server that has chosen the URL.  ``has_left`` is as of
+    `Shared.key`.
     """
     sink = MemorySink()
-    task = _task(shared, job, url, header, sink)
+    try:
+        key = shared.key(job, url, has_left=has_left)
+    except DownloadError:
+        task = None
+    else:
+        terms = job.terms._replace(most=MAX_METALINK, retry=_ONCE)
+        task = shared.begin(Job(Request("GET", url, header), header, key, job.proxies, None, sink, None, terms))
     if task is None:
         tell(None)
         return lambda: None
@@ -37,12 +48,3 @@ def inquire(
 
     task.add_waiter(ended)
     return task.abort
-
-
-def _task(shared: Shared, job: Job, url: URL, header: Mapping[str, str | None], sink: Sink) -> DownloadTask | None:
-    terms = job.terms._replace(most=MAX_METALINK, retry=_ONCE)
-    try:
-        key = Key(url.origin, shared.context_for(url), job.proxies(url))
-    except DownloadError:
-        return None
-    return shared.begin(Job(Request("GET", url, header), header, key, job.proxies, None, sink, None, terms))

@@ -65,7 +65,8 @@ Proxies = Callable[[URL], "Proxy | None"]
 class Shared:
     """What all downloads of a client share.
 
-    ``context_for`` returns what authenticates the origin of a URL, and ``bucket`` limits the rate of all of them.
+    ``context_for`` returns what authenticates the origin of a URL that somebody else has chosen, and ``bucket`` limits
+    the rate of all of them.
     ``begin`` makes one more task, or returns None: the client is being closed.
     """
 
@@ -104,6 +105,16 @@ class Shared:
         self.pipe = SparePipe()
         self.live: set[DownloadTask] = set()  # the tasks that are not settled
         self.paused: set[DownloadTask] = set()  # those of them that wait for somebody to call resume()
+
+    def key(self, job: Job, url: URL, *, has_left: bool) -> Key:
+        """Return what a connection for a URL of a job is known by.  ProxyError or TLSError if there is no way to it.
+
+        Its own origin has what the job has for that, unless it ``has_left`` it: who has led us back chooses what is
+        asked there.
+        """
+        if url.origin == job.key.origin and not has_left:
+            return job.key
+        return Key(url.origin, self.context_for(url), job.proxies(url))
 
 
 class Job(NamedTuple):

@@ -138,10 +138,10 @@ class Retrieval:
             self._shared.pool.rejoin(slot, key, lambda: self._owner.go(lambda: self._begin(key)))
 
     def _key(self) -> Key:
-        job, url = self._job, self._course.url
-        if url is job.request.url:
+        job, course = self._job, self._course
+        if course.url is job.request.url:
             return job.key
-        return Key(url.origin, self._shared.context_for(url), job.proxies(url))
+        return self._shared.key(job, course.url, has_left=course.has_left)
 
     def _begin(self, key: Key) -> None:
         self._owner.enter(TaskState.CONNECTING)
@@ -400,7 +400,7 @@ class Retrieval:
         def told(document: bytes | None) -> None:
             self._owner.soon(lambda: self._informed(error, document))
 
-        self._inquiry = inquire(self._shared, self._job, *asked, told)
+        self._inquiry = inquire(self._shared, self._job, *asked, told, has_left=self._course.has_left)
         return True
 
     def _informed(self, error: DownloadError, document: bytes | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from ssl import SSLSession
+    from ssl import SSLContext, SSLSession
 
     from rawdl.proto.proxy import Proxy
 
@@ -13,10 +13,11 @@ _MOST: Final = 64  # of some KiB each
 
 
 class Way(NamedTuple):
-    """Whom TLS is spoken with, and by which proxy."""
+    """Whom TLS is spoken with, as whom, and by which proxy."""
 
     host: str
     port: int
+    context: SSLContext
     proxy: Proxy | None = None
 
 

@@ -39,9 +39,10 @@ class TLS:
     OpenSSL has hashed.  On macOS and Windows the system's own store is asked where the package truststore is installed.
     ``verify=False`` accepts any certificate of anybody; it is warned about.  ``minimum_version`` is "1.2" or "1.3".
 
-    ``client_cert`` is a PEM file by which servers that ask for it know the client; ``client_key`` has its key, if that
-    is not in the same file, and ``key_password`` opens it.  ``pins`` are public keys, each as ``sha256//`` and the
-    base64 of its SHA-256 (RFC 7469 2.4): an origin must have one of them, whoever else vouches for it.
+    ``client_cert`` is a PEM file by which the origin of a task's URL knows the client, if it asks; those that redirects
+    and mirrors lead to, and proxies, are shown none.  ``client_key`` has its key, if that is not in the same file, and
+    ``key_password`` opens it.  ``pins`` are public keys, each as ``sha256//`` and the base64 of its SHA-256 (RFC 7469
+    2.4): an origin must have one of them, whoever else vouches for it.
     """
 
     ca_file: str | os.PathLike[str] | None = None
@@ -114,7 +115,7 @@ class TLSConnection(Connection):
 
     __slots__ = ("_below", "_ciphertext", "_failure", "_incoming", "_outgoing", "_sessions", "_ssl", "_unsent", "_way")
 
-    def __init__(self, below: Connection, context: ssl.SSLContext, way: Way, sessions: Sessions) -> None:
+    def __init__(self, below: Connection, way: Way, sessions: Sessions) -> None:
         super().__init__(below.loop, below.sock, below.address)
         self._below = below
         # What TLS to a proxy has decrypted is our ciphertext, and must not lie where that reads its own.
@@ -125,8 +126,8 @@ class TLSConnection(Connection):
         # A name is verified, and sent, without its root dot (RFC 6066 3), and an address without its zone.
         host = way.host.rstrip(".").partition("%")[0]
         # A store that is not OpenSSL's wants to see the whole chain each time, which a session does not have.
-        session = sessions.take(way) if type(context) is ssl.SSLContext else None
-        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host, session=session)
+        session = sessions.take(way) if type(way.context) is ssl.SSLContext else None
+        self._ssl = way.context.wrap_bio(self._incoming, self._outgoing, server_hostname=host, session=session)
         self._way = way
         self._sessions: Sessions | None = None  # once the peer is known to be who it should be
         self._unsent = b""
@@ -283,7 +284,6 @@ class Handshake:
     def __init__(
         self,
         plain: Connection,
-        context: ssl.SSLContext,
         way: Way,
         sessions: Sessions,
         done: Done,
@@ -293,7 +293,7 @@ class Handshake:
         self._sessions = sessions
         self._pins = pins
         self._done = done
-        self._connection = TLSConnection(plain, context, way, sessions)
+        self._connection = TLSConnection(plain, way, sessions)
 
     @property
     def peer(self) -> str:

@@ -12,7 +12,6 @@ from rawdl.proto.retry import Retry
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
-    from ssl import SSLContext
 
     from rawdl.proto.auth import Credentials
     from rawdl.tls import TLS
@@ -67,7 +66,7 @@ def client_of(options: Options, jar: CookieJar | None) -> Client:
         raise UsageError(f"{'-x' if str(exc).startswith('invalid proxy') else '-n'}: {exc}") from exc
 
 
-def _tls_of(options: Options) -> TLS | SSLContext | None:
+def _tls_of(options: Options) -> TLS | None:
     files = list(filter(None, (options.ca_file, options.client_cert, options.client_key)))
     if not (files or options.pins) and options.verify:
         return None
@@ -83,13 +82,13 @@ def _tls_of(options: Options) -> TLS | SSLContext | None:
             pins=options.pins,
             verify=options.verify,
         )
-        # Made now, to learn what is wrong with the files before anything is asked for.
-        context = settings.context() if files else None
+        if files:
+            settings.context()  # to learn now what is wrong with them, before anything is asked for
     except OSError as exc:  # ssl.SSLError is one
         raise Unusable(f"certificates in {', '.join(files)}: {_reason(exc, options)}", CA_FILE) from exc
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
-    return settings if context is None or options.pins else context  # which knows of no pins
+    return settings
 
 
 def _key_password(options: Options) -> str | None:

@@ -169,6 +169,11 @@ class Course:
         return self._request.url if self._chain is None else self._chain.url
 
     @property
+    def has_left(self) -> bool:
+        """Whether a redirect has led to another origin."""
+        return self._chain is not None and self._chain.has_left
+
+    @property
     def shown_url(self) -> str:
         """Where the next request goes, for people."""
         return self.url.redacted

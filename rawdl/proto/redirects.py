@@ -101,12 +101,13 @@ class Chain:
     drops (None) stays dropped.
     """
 
-    __slots__ = ("_seen", "_settings", "header", "hops", "url")
+    __slots__ = ("_seen", "_settings", "has_left", "header", "hops", "url")
 
     def __init__(self, url: URL, header: Mapping[str, str | None] | None, settings: Redirects) -> None:
         self.url = url
         self.header: Mapping[str, str | None] = dict(header or {})
         self.hops: tuple[str, ...] = ()
+        self.has_left = False  # the first origin, at some time
         self._settings = settings
         self._seen = {_requested(url)}
 
@@ -151,6 +152,7 @@ class Chain:
         userinfo = self.url.userinfo
         if target.origin != self.url.origin:
             self.header = crossing(self.header)
+            self.has_left = True
             userinfo = None
         self.hops += (self.url.redacted,)
         self._seen.add(_requested(target))

@@ -16,8 +16,9 @@ import trustme
 
 import rawdl
 from rawdl.cookies import read_cookies
+from tests.once import ONE_TRY
 from tests.origin import Request, Script, TLSEngine
-from tests.resource import redirect
+from tests.resource import Fault, Resource, redirect
 from tests.sim import Conn, World
 from tests.sim.conn import Pause
 from tests.sim.peers import HttpPeer
@@ -122,7 +123,7 @@ SECRETS = {
 }
 
 
-def lead(world: World, urls: Sequence[str], tls: ssl.SSLContext) -> None:
+def lead(world: World, urls: Sequence[str], tls: ssl.SSLContext, ports: Sequence[int] = (443,)) -> None:
     """Have every host and proxy answer for each URL, whose path is its number, with a redirect to the next."""
 
     def answer(request: Request) -> Script:
@@ -131,7 +132,7 @@ def lead(world: World, urls: Sequence[str], tls: ssl.SSLContext) -> None:
 
     for host in (A, B, f"x.{A}"):
         for port in (80, 8080, 443):
-            serve(world, host, answer, port=port, tls=tls if port == 443 else None)
+            serve(world, host, answer, port=port, tls=tls if port in ports else None)
     serve(world, PROXY, answer, port=3128)
     world.listen(OTHER, 3128, tunnel(tls, answer))
 
@@ -289,24 +290,65 @@ def shown(world: World) -> dict[int, bool]:
     return {conn.number: bool(conn._engine and conn._engine._tls.getpeercert()) for conn in world.conns}
 
 
+def go(world: World, urls: Sequence[str], tls: rawdl.TLS) -> None:
+    client = {"tls": tls, "redirects": rawdl.Redirects(allow_downgrade=True)}
+    assert journey(world, urls[0], client).body == OK.body
+
+
+def certified(world: World) -> str:
+    """Return "+" for each request on a connection that has shown one."""
+    return "".join("+" if shown(world)[request.connection] else "-" for request in world.requests)
+
+
+@pytest.mark.parametrize("way", [way for way, origins in WAYS.items() if "https" in "".join(origins)])
+def test_I4_a_client_certificate_is_for_the_origin_of_the_url(
+    way: str, world: World, asking: ssl.SSLContext, identified: rawdl.TLS
+):
+    urls = numbered(WAYS[way])
+    lead(world, urls, asking)
+    go(world, urls, identified)
+    expected = "-" * len(urls) if urls[0].startswith("http:") else ORIGIN[way]
+    assert certified(world) == expected
+
+
 @pytest.mark.parametrize(
     ("origins", "expected"),
     [
-        ((f"https://{A}", f"https://{B}"), [True, True]),
-        ((f"https://{A}", f"https://x.{A}"), [True, True]),
-        ((f"https://{A}", f"http://{B}"), [True, False]),
-        ((f"http://{A}", f"https://{A}"), [False, True]),
+        ((f"https://{A}", f"https://{A}", f"https://{A}"), "+++"),
+        ((f"https://{A}", f"https://{B}"), "+-"),
+        ((f"https://{A}", f"https://x.{A}"), "+-"),
+        ((f"https://{A}", f"https://{A}:8080"), "+-"),
+        ((f"https://{A}", f"https://{B}", f"https://{A}"), "+--"),
     ],
 )
-def test_I4_a_client_certificate_is_for_every_server_that_asks(
-    origins: tuple[str, ...], expected: list[bool], world: World, asking: ssl.SSLContext, identified: rawdl.TLS
+def test_I4_a_client_certificate_stays_where_it_is(
+    origins: tuple[str, ...], expected: str, world: World, asking: ssl.SSLContext, identified: rawdl.TLS
 ):
-    """It is said of the client and not of an origin; one that is for a single server needs a client of its own."""
+    """A connection that has shown one serves for no request that must not."""
     urls = numbered(origins)
-    lead(world, urls, asking)
-    client = {"tls": identified, "redirects": rawdl.Redirects(allow_downgrade=True)}
-    assert journey(world, urls[0], client).body == OK.body
-    assert [shown(world)[request.connection] for request in world.requests] == expected
+    lead(world, urls, asking, ports=(443, 8080))
+    go(world, urls, identified)
+    assert certified(world) == expected
+
+
+@pytest.mark.parametrize("connections", [1, 2])
+def test_I4_a_mirror_sees_no_client_certificate(
+    connections: int, world: World, asking: ssl.SSLContext, identified: rawdl.TLS, tmp_path: Path
+):
+    whole = Resource(bytes(40_000))
+    serve(world, A, Resource(bytes(40_000), faults=[Fault(in_body=20_000)]), port=443, tls=asking)
+    serve(world, B, whole, port=443, tls=asking)
+    options = {"mirrors": [f"https://{B}/1"], "connections": connections, "min_segment": 1000}
+    with world.client(tls=identified, retry=ONE_TRY) as client:
+        client.download_file(url=f"https://{A}/1", file_path=tmp_path / "f", **options).result()
+    hosts = {request.field("Host"): shown(world)[request.connection] for request in world.requests}
+    assert hosts == {A: True, B: False}
+
+
+def test_I4_a_proxy_sees_no_client_certificate(world: World, asking: ssl.SSLContext, identified: rawdl.TLS):
+    serve(world, PROXY, OK, port=3128, tls=asking)
+    assert journey(world, f"http://{A}/1", {"tls": identified, "proxy": f"https://{PROXY}:3128"}).body == OK.body
+    assert certified(world) == "-"
 
 
 def test_I4_a_client_certificate_is_not_for_one_that_does_not_ask(
@@ -315,7 +357,7 @@ def test_I4_a_client_certificate_is_not_for_one_that_does_not_ask(
     serve(world, A, redirect(f"https://{B}/2"), port=443, tls=asking)
     serve(world, B, OK, port=443, tls=server_context)
     assert journey(world, f"https://{A}/1", {"tls": identified}).body == OK.body
-    assert [shown(world)[request.connection] for request in world.requests] == [True, False]
+    assert certified(world) == "+-"
 
 
 def test_A15_a_client_without_the_certificate_shows_none(
