@@ -260,10 +260,8 @@ class TLSConnection(Connection):
 
     def abort(self) -> None:
         """Close at once, and keep the session that the server has given, which comes behind the handshake."""
-        if not self.closed and self._sessions is not None and self._failure is None:
-            session = self._ssl.session
-            if session is not None and session.has_ticket:
-                self._sessions.keep(self._way, session)
+        if not self.closed and self._sessions is not None and (session := self._ssl.session) is not None:
+            self._sessions.keep(self._way, session)
         super().abort()
 
     def close(self) -> None:

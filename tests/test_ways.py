@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import rawdl
+from rawdl.sessions import Sessions, Way
 from tests import once
+from tests.apache import Apache
 from tests.nginx import Nginx
 from tests.origin import Origin, Script
 
@@ -46,7 +48,7 @@ def get(client: rawdl.Client, url: str, **options: Any) -> rawdl.DownloadResult:
 
 def test_all_connections_go_to_a_unix_socket(nginx: Nginx, page: str, monkeypatch: pytest.MonkeyPatch):
     """No name is resolved, no policy asked, and a proxy of the environment does not count."""
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "socks5h://127.0.0.1:9")
     steps = Steps()
     with once.client(unix_socket=nginx.socket, trace=steps, address_policy=lambda host, address: False) as client:
         result = get(client, f"http://nowhere.invalid{page}")
@@ -99,6 +101,25 @@ def test_F4_another_client_resumes_nothing(nginx: Nginx, page: str):
         assert [data["resumed"] for data in steps.data("tls complete")] == [False]
 
 
+def test_F4_a_session_is_not_of_another_way(nginx: Nginx, apache: Apache, page: str):
+    """What was agreed upon through a proxy is not for the direct way, nor the other way round."""
+    steps = Steps()
+    with once.client(tls=rawdl.TLS(ca_file=nginx.ca_file), trace=steps) as client:
+        for proxy in (apache.proxy, None, apache.proxy, None):
+            get(client, nginx.https + page, header={"Connection": "close"}, proxy=proxy)
+    assert [data["resumed"] for data in steps.data("tls complete")] == [False, False, True, True]
+
+
+def test_F4_each_session_is_used_once_and_they_are_not_too_many():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    sessions, ways = Sessions(), [Way(f"h{number}.example.org", 443, context) for number in range(100)]
+    for way in ways:
+        sessions.keep(way, way)  # type: ignore[arg-type]
+    kept = [way for way in ways if sessions.take(way) is way]
+    assert kept == ways[-64:]
+    assert [way for way in ways if sessions.take(way)] == []
+
+
 def test_F1_a_pin_is_looked_at_when_a_session_is_resumed(nginx: Nginx, page: str):
     with once.client(tls=rawdl.TLS(ca_file=nginx.ca_file)) as client:
         get(client, nginx.https + page, header={"Connection": "close"})
@@ -129,12 +150,16 @@ def test_F2_the_systems_store_is_asked_by_truststore(
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     monkeypatch.setenv("SSL_CERT_FILE", str(ca_file if trusted else tmp_path / "none.pem"))
     url = tls_origin.serve("/a", Script(body=BODY))
-    with once.client() as client:
-        error = client.download_file(url=url, sink=rawdl.DiscardSink()).exception()
-    assert (error is None) is trusted
+    steps = Steps()
+    with once.client(trace=steps) as client:
+        for _ in range(2):
+            options = {"header": {"Connection": "close"}, "sink": rawdl.DiscardSink()}
+            error = client.download_file(url=url, **options).exception()
+            assert (error is None) is trusted
     if not trusted:
         assert isinstance(error, rawdl.TLSError)
         assert tls_origin.requests == []
+    assert [data["resumed"] for data in steps.data("tls complete")] == [False] * 2 * trusted, "it is to see the chain"
     assert key_log.exists()
 
 

@@ -186,6 +186,7 @@ def test_E1_the_name_is_one_safe_path_component(name: str, safe: str) -> None:
         # what is no use
         ("<url>ftp://a/</url><url>file:///etc/passwd</url><url>magnet:?x</url><url>javascript:x</url>", []),
         ("<url>http://user:password@a/</url><url>http://user@a/</url>", []),
+        ("<url>http://[fe80::1%25eth0]/</url>", []),  # an interface of ours is not theirs to name
         ("<url></url><url/><url>/relative</url><url>a</url><url>//a/</url><url>http:///x</url>", []),
         ("<url>http://a\\@b/</url><url>http://a/b\nc</url>", []),
         (f"<url>http://a/{'b' * 65536}</url>", []),
@@ -500,6 +501,7 @@ def link_header(*values: str) -> Headers:
         ("#x", None),
         ("https://example.org/dir/a.iso?q", None),
         ("http://user@m.example/", None),
+        ("http://[fe80::1%25eth0]/", None),
         ("https://user:password@example.org/b", None),
         ("ftp://m.example/a.iso", None),
         ("file:///etc/passwd", None),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import trustme
 
 import rawdl
 from rawdl.policies import public_only
@@ -222,3 +224,11 @@ def test_F8_a_zone_is_not_for_a_proxy(world: World):
     serve(world, "proxy.example.org", Answer(status=403, reason="No", body=b""), port=3128)
     journey(world, "https://[fe80::1%25eth0]/a", {"proxy": "http://proxy.example.org:3128", "retry": AT_ONCE})
     assert world.requests[0].head.startswith(b"CONNECT [fe80::1]:443 HTTP/1.1\r\n")
+
+
+def test_F8_a_certificate_is_for_the_address_without_its_zone(world: World, ca: trustme.CA, trusting: rawdl.TLS):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("fe80::1").configure_cert(context)
+    serve(world, A, OK, port=443, tls=context)
+    world.name("fe80::1%eth0").addresses.extend(world.name(A).addresses)
+    assert journey(world, "https://[fe80::1%25eth0]/a", {"tls": trusting}).body == OK.body

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import ssl
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from rawdl.cookies import read_cookies
 from tests.once import ONE_TRY
 from tests.origin import Request, Script, TLSEngine
 from tests.resource import Fault, Resource, redirect
-from tests.sim import Conn, World
+from tests.sim import Conn, Link, World
 from tests.sim.conn import Pause
 from tests.sim.peers import HttpPeer
 from tests.sim_tests.journeys import A, B, journey, serve
@@ -343,6 +343,39 @@ def test_I4_a_mirror_sees_no_client_certificate(
         client.download_file(url=f"https://{A}/1", file_path=tmp_path / "f", **options).result()
     hosts = {request.field("Host"): shown(world)[request.connection] for request in world.requests}
     assert hosts == {A: True, B: False}
+
+
+@pytest.mark.parametrize(("connections", "faults", "also"), [(2, [], set()), (1, [Fault(in_body=30_000)], {"/m"})])
+def test_I4_who_has_led_back_gets_no_client_certificate_on_any_connection(
+    connections: int,
+    faults: list[Fault],
+    also: set[str],
+    world: World,
+    asking: ssl.SSLContext,
+    identified: rawdl.TLS,
+    tmp_path: Path,
+):
+    """Not for the segments of the file, and not for the document that tells of its mirrors."""
+    link = f'<https://{A}/m>; rel=describedby; type="application/metalink4+xml"'
+    file = Resource(bytes(40_000), like=Script(header=(("Link", link),)), faults=faults)
+    answers = {"/1": redirect(f"https://{B}/2"), "/3": file, "/m": Script(status=404, reason="No", body=b"")}
+    serve(world, A, answers, port=443, tls=asking, link=Link(segment=1000, bandwidth=20_000.0))
+    serve(world, B, redirect(f"https://{A}/3"), port=443, tls=asking)
+    with world.client(tls=identified, retry=ONE_TRY) as client:
+        options = {"connections": connections, "min_segment": 1000, "resume": False}
+        client.download_file(url=f"https://{A}/1", file_path=tmp_path / "f", **options).exception()
+    asked = {(request.target, shown(world)[request.connection]) for request in world.requests}
+    assert asked == {("/1", True), ("/2", False), ("/3", False), *((path, False) for path in also)}
+    assert len({request.connection for request in world.requests if request.target == "/3"}) == connections
+
+
+def test_F2_one_warning_for_both_contexts(
+    world: World, asking: ssl.SSLContext, identified: rawdl.TLS, caplog: pytest.LogCaptureFixture
+):
+    urls = numbered((f"https://{A}", f"https://{B}"))
+    lead(world, urls, asking)
+    go(world, urls, replace(identified, verify=False))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_I4_a_proxy_sees_no_client_certificate(world: World, asking: ssl.SSLContext, identified: rawdl.TLS):
