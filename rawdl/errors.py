@@ -91,7 +91,7 @@ class Aborted(DownloadError):
 
 
 class Timeout(DownloadError, TimeoutError):
-    """A time limit ran out; ``phase`` names it (a `Phase`: resolve, connect, tls, send, head, idle or total)."""
+    """A time limit ran out; ``phase`` is the `Phase` of that name: that of `Timeouts`, or low_speed."""
 
     reason = "timeout"
     err_code = 5

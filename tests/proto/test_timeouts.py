@@ -9,7 +9,17 @@ import pytest
 
 from rawdl.proto.timeouts import Deadlines, Phase, Timeouts, check_seconds
 
-DEFAULTS = {"resolve": 10, "connect": 10, "proxy": 10, "tls": 10, "send": 30, "head": 60, "idle": 60, "total": None}
+DEFAULTS = {
+    "resolve": 10,
+    "connect": 10,
+    "proxy": 10,
+    "tls": 10,
+    "setup": None,
+    "send": 30,
+    "head": 60,
+    "idle": 60,
+    "total": None,
+}
 
 
 def test_T36_the_default_limits() -> None:
@@ -45,12 +55,25 @@ def test_T36_each_phase_has_its_own_limit() -> None:
     timeouts = Timeouts(resolve=1, connect=2, proxy=3, tls=4, send=5, head=6, idle=7, total=None)
     deadlines = Deadlines(timeouts)
     assert deadlines.at is None and deadlines.expired(1e9) is None
-    for seconds, phase in enumerate((phase for phase in Phase if phase not in (Phase.LOW_SPEED, Phase.TOTAL)), 1):
+    never_entered = (Phase.SETUP, Phase.LOW_SPEED, Phase.TOTAL)
+    for seconds, phase in enumerate((phase for phase in Phase if phase not in never_entered), 1):
         assert deadlines.enter(phase, 200.0) == deadlines.at == 200 + seconds
         assert deadlines.expired(200 + seconds - 0.001) is None
         assert deadlines.expired(200.0 + seconds) is phase
     deadlines.leave()
     assert deadlines.at is None and deadlines.expired(1e9) is None
+
+
+def test_S40_setup_is_all_that_it_takes_to_have_a_connection() -> None:
+    deadlines = Deadlines(Timeouts(resolve=None, connect=3, tls=4, setup=5))
+    assert deadlines.enter(Phase.RESOLVE, 100.0) == 105 and deadlines.expired(105.0) is Phase.SETUP
+    assert deadlines.enter(Phase.CONNECT, 101.0) == 104 and deadlines.expired(104.0) is Phase.CONNECT
+    assert deadlines.enter(Phase.TLS, 102.0) == 105 and deadlines.expired(105.0) is Phase.SETUP
+    assert deadlines.enter(Phase.SEND, 103.0) == 133 and deadlines.expired(133.0) is Phase.SEND
+    assert deadlines.enter(Phase.CONNECT, 200.0) == 203, "the next connection has a limit of its own"
+    assert deadlines.enter(Phase.TLS, 203.0) == 205
+    deadlines.leave()
+    assert deadlines.enter(Phase.TLS, 300.0) == 304
 
 
 def test_a_limit_that_is_off() -> None:

@@ -96,6 +96,19 @@ def timed_out(fetch: Fetch, phase: Phase) -> rawdl.Timeout:
 # The phases (T36, I7)
 
 
+@pytest.mark.parametrize("phase", [Phase.RESOLVE, Phase.CONNECT, Phase.TLS])
+def test_S40_setup_bounds_all_that_it_takes_to_have_a_connection(
+    phase: Phase, server_context: ssl.SSLContext, trusting: rawdl.TLS
+):
+    with World() as world:
+        STUCK[phase](world, server_context)
+        client = world.client(tls=trusting, timeouts=Timeouts(setup=2.0))
+        fetch = Fetch(client, url_for(phase))
+        client.run()
+        assert world.elapsed == pytest.approx(2.0, abs=1e-9)
+        assert str(timed_out(fetch, Phase.SETUP)).startswith(f"setup time limit of 2 s: {WORDS[phase]}")
+
+
 @every_phase
 @pytest.mark.parametrize("limit", [None, 0.75, 4000.0])
 def test_T36_each_phase_ends_at_its_limit_and_says_so(
