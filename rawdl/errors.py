@@ -131,15 +131,26 @@ class ConnectError(NetworkError):
 
 
 class TLSError(NetworkError):
-    """The TLS handshake failed.  ``certificate`` says whether the server's certificate is what was refused."""
+    """The TLS handshake failed.
+
+    ``certificate`` says whether the server's certificate is what was refused, and ``unpinned`` whether that was because
+    its public key is none of those that are pinned.
+    """
 
     reason = "connection failed"
 
     def __init__(
-        self, message: str, *, certificate: bool = False, errno: int | None = None, url: str | None = None
+        self,
+        message: str,
+        *,
+        certificate: bool = False,
+        unpinned: bool = False,
+        errno: int | None = None,
+        url: str | None = None,
     ) -> None:
         super().__init__(message, errno=errno, url=url)
         self.certificate = certificate
+        self.unpinned = unpinned
         if certificate:
             self.reason = "certificate"
 

@@ -321,7 +321,7 @@ class Handshake:
     def _failed(self, exc: ssl.SSLError | ConnectionLost | _Unpinned) -> TLSError:
         at = f"TLS handshake with {self._host} ({self.peer}) failed"
         if isinstance(exc, _Unpinned):
-            error = TLSError(f"{at}: {exc}", certificate=True)
+            error = TLSError(f"{at}: {exc}", certificate=True, unpinned=True)
         elif isinstance(exc, ssl.SSLCertVerificationError):
             error = TLSError(f"{at}: certificate not accepted: {exc.verify_message}", certificate=True)
         elif isinstance(exc, ConnectionLost):

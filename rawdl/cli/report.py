@@ -42,6 +42,7 @@ USAGE: Final = 2
 STORAGE: Final = 23
 CERTIFICATE: Final = 60
 CA_FILE: Final = 77
+UNPINNED: Final = 90
 SIGNALLED: Final = 128  # and the number of the signal, as shells count
 
 # The one table of exit codes.  The numbers are curl's where curl has one, since scripts know them.
@@ -49,12 +50,11 @@ CAUSES: Final = (
     Cause(1, "something else", (DownloadError,)),
     Cause(USAGE, "wrong usage"),
     Cause(3, "malformed URL", (InvalidURL,)),
-    Cause(5, "proxy failed", (ProxyError,)),
     Cause(6, "host not found", (ResolveError,)),
     Cause(7, "cannot connect", (ConnectError,)),
     Cause(8, "not HTTP/1.1", (ProtocolError,)),
     Cause(18, "closed too early", (IncompleteHead, IncompleteBody)),
-    Cause(22, "status without a file", (StatusError,)),
+    Cause(22, "status, and no file", (StatusError,)),
     Cause(STORAGE, "cannot write", (StorageError,)),
     Cause(28, "time limit", (Timeout,)),
     Cause(32, "wrong checksum", (ChecksumError,)),
@@ -67,6 +67,8 @@ CAUSES: Final = (
     Cause(61, "bad content coding", (DecodingError,)),
     Cause(63, "too large", (TooLarge,)),
     Cause(CA_FILE, "bad PEM file"),
+    Cause(UNPINNED, "key is not pinned"),
+    Cause(97, "proxy failed", (ProxyError,)),
     Cause(SIGNALLED + 2, "interrupted"),
     Cause(SIGNALLED + 15, "terminated"),
 )
@@ -88,7 +90,7 @@ class Unusable(Exception):
 def exit_code(error: DownloadError) -> int:
     """Return the code of the nearest class that has one."""
     if isinstance(error, TLSError) and error.certificate:
-        return CERTIFICATE
+        return UNPINNED if error.unpinned else CERTIFICATE
     return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
 
 
