@@ -1,10 +1,15 @@
 """The command line.
 
-main     the grammar, and which command runs
-get      rawdl URL...: downloads, with their progress
+main     which command runs
+grammar  which words become which options
 options  what was asked for, and the client that does it
+lists    the URLs, also those of a file, and where each goes
+get      rawdl URL...: downloads, with their progress
+steps    -v, --trace, and the events of --json
+writeout -w
 jar      the cookies, and their files
 prompt   passwords that are not on the command line
+conceal  those that are
 demo     rawdl demo: what the library does, against an origin of its own
 meter    the progress line, and the numbers in it
 output   standard output as a sink

@@ -6,9 +6,10 @@ import errno
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from rawdl.cli.jar import open_jar, save_jar
+from rawdl.cli.lists import STDOUT, Target, targets_of
 from rawdl.cli.meter import Display, Tally, duration_text, rate_text, size_text
 from rawdl.cli.options import Options, client_of
 from rawdl.cli.output import Stdout
@@ -23,20 +24,19 @@ from rawdl.cli.report import (
     message,
 )
 from rawdl.cli.signals import Signals
-from rawdl.errors import Aborted, DownloadError, InvalidURL, RangeError, StatusError, StorageError
-from rawdl.proto.fields import escape, safe_filename
+from rawdl.cli.steps import Steps
+from rawdl.errors import Aborted, DownloadError, RangeError, StatusError, StorageError
+from rawdl.proto.fields import escape
 from rawdl.proto.messages import checked_fields
-from rawdl.proto.url import URL, shown
+from rawdl.proto.url import shown
 from rawdl.results import DownloadResult
-from rawdl.sinks import DiscardSink, Sink
+from rawdl.sinks import DiscardSink
 
 if TYPE_CHECKING:
     from rawdl.client import Client
-    from rawdl.proto.progress import ProgressUpdate
     from rawdl.results import HeadersReceived
     from rawdl.task import DownloadTask
 
-STDOUT: Final = "-"
 # No body that could be saved belongs to these (RFC 9110 15.3.5, 15.3.6, 15.4.5).
 _NOTHING_TO_SAVE: Final = frozenset({204, 205, 304})
 # What Python's table of media types does not have.
@@ -46,19 +46,36 @@ _EVENT_SECONDS: Final = 0.25  # between two progress events of one file in JSON
 
 def run(options: Options) -> int:
     """Download everything, keep the cookies, and return the exit status; UsageError for what cannot be done."""
-    targets = _targets(options)
-    _check_header(options.header)
+    targets = targets_of(options)
+    _check(options, targets)
     stdout = Stdout()
     to_terminal = options.output == STDOUT and stdout.is_terminal
     display = Display.on_stderr(silent=options.quiet or options.json or to_terminal)
-    status = 0
+    if options.dry_run:
+        return _tell_plan(targets, stdout)
+    steps, status = Steps(), 0
     try:
-        jar = open_jar(options.cookies, options.cookie_jar)
-        with client_of(options, jar) as client:
-            _make_folder(options.directory)
-            if not options.verify:
-                _warn_unverified(display, options.quiet)
-            status = Batch(client, options, display, stdout).run(targets)
+        if options.verbose:
+            steps.print_to(display.note)
+        if options.trace is not None:
+            steps.write_to(options.trace)
+        status = _download(options, targets, display, stdout, steps)
+    except Unusable as exc:
+        code = _complain(display, str(exc), exc.code)
+        return status or code
+    finally:
+        steps.close()
+    return status
+
+
+def _download(options: Options, targets: Sequence[Target], display: Display, stdout: Stdout, steps: Steps) -> int:
+    jar = open_jar(options.cookies, options.cookie_jar)
+    with client_of(options, jar, steps if steps or options.json else None) as client:
+        _make_folders(options, targets)
+        if options.tls.get("verify") is False:
+            _warn_unverified(display, options.quiet)
+        status = Batch(client, options, display, stdout, steps).run(targets)
+    try:
         save_jar(jar, options.cookie_jar)
     except Unusable as exc:
         code = _complain(display, str(exc), exc.code)
@@ -66,24 +83,29 @@ def run(options: Options) -> int:
     return status
 
 
-class Target(NamedTuple):
-    """Where one URL goes; ``path`` is None for standard output."""
+def _check(options: Options, targets: Sequence[Target]) -> None:
+    """Raise UsageError for what would be raised at some download."""
+    for header in (options.task.get("header"), *(target.task.get("header") for target in targets)):
+        try:
+            checked_fields(header)
+        except ValueError as exc:
+            raise UsageError(f"-H: {exc}") from exc
+    if options.write_out is not None:
+        from rawdl.cli.writeout import check
 
-    url: str
-    path: str | None
+        check(options.write_out)
 
-    @property
-    def name(self) -> str:
-        """What the progress line calls it; by the end it may have another."""
-        if self.path is None or self.path == os.devnull:
-            return self.path or "stdout"
-        return escape(os.path.basename(self.path) or self.path)
+
+def _tell_plan(targets: Sequence[Target], stdout: Stdout) -> int:
+    for target in targets:
+        stdout.write(memoryview(f"{shown(target.url)} -> {escape(target.path or 'standard output')}\n".encode()))
+    return 0
 
 
 class Batch:
     """The downloads of one command, what is told of them, and the exit status."""
 
-    def __init__(self, client: Client, options: Options, display: Display, stdout: Stdout) -> None:
+    def __init__(self, client: Client, options: Options, display: Display, stdout: Stdout, steps: Steps) -> None:
         self._client = client
         self._options = options
         self._display = display
@@ -94,45 +116,41 @@ class Batch:
         self._kept: list[str] = []  # parts of what was stopped
         self._unwritable: StorageError | None = None  # what befell the JSON on standard output
         self._signals = Signals(self._stop, client.wakeup_fileno())
+        if options.json:
+            steps.tell_as_events(self._emit)
 
     def run(self, targets: Sequence[Target]) -> int:
         """Run all of them and return the status."""
         with self._signals:
             for target in targets:
                 self._add(target)
-            if self._signals.number:  # it came between two of them
+            if self._signals.number or self._unwritable:  # it came between two of them
                 self._stop()
             self._drive(targets)
         return self._status()
 
     def _add(self, target: Target) -> None:
-        index, options = len(self._tasks), self._options
-        sink: Sink | None = self._stdout if target.path is None else None
-        if target.path == os.devnull:
-            sink = DiscardSink()
-        suggested = options.use_suggested_name and sink is None
+        index, options, url = len(self._tasks), self._options, shown(target.url)
+        self._emit("queued", url, {})
         task = self._client.download_file(
             url=target.url,
-            file_path=None if sink is not None or suggested else target.path,
-            sink=sink,
-            directory=options.directory if suggested else None,
-            use_suggested_name=suggested,
-            exists=options.exists,
-            resume=options.resume,
-            checksum=options.checksum,
-            remote_time=options.remote_time,
-            decode=options.decode,
-            header=options.header,
-            timeout=options.timeout,
-            fail_on_status=True,
+            **self._place(target),
+            **{"fail_on_status": True, **_merged(options.task, target.task)},
             progress_interval=_EVENT_SECONDS if options.json else 0.05,
             complete=lambda outcome: self._settled(index, target, outcome),
         )
         self._tasks.append(task)
-        url = shown(target.url)
         task.on_headers_received(lambda event: self._headers_received(index, url, event))
         if options.json:
-            task.on_progress_update(lambda update: self._emit("progress", url, update))
+            task.on_progress_update(lambda update: self._emit("progress", url, update.to_dict()))
+
+    def _place(self, target: Target) -> dict[str, Any]:
+        """Return the options that say where a file goes."""
+        if target.path is None or target.path == os.devnull:
+            return {"sink": self._stdout if target.path is None else DiscardSink()}
+        if self._options.suggested:
+            return {"directory": target.folder or None, "use_suggested_name": True}
+        return {"file_path": target.path}
 
     def _drive(self, targets: Sequence[Target]) -> None:
         tally = Tally(self._tasks, targets[0].name, time.monotonic())
@@ -148,8 +166,11 @@ class Batch:
     # Events
 
     def _headers_received(self, index: int, url: str, event: HeadersReceived) -> None:
-        self._found += self._tasks[index].progress.total_bytes_written
-        self._emit("headers", url, event)
+        written = self._tasks[index].progress.total_bytes_written
+        self._found += written
+        if written:
+            self._emit("resume", url, {"totalBytesWritten": written})
+        self._emit("headers", url, event.to_dict())
         status = event.status_code
         if status in _NOTHING_TO_SAVE or 300 <= status < 400:
             self._errors[index] = _nothing_to_save(event)
@@ -159,12 +180,13 @@ class Batch:
         url = shown(target.url)
         if isinstance(outcome, DownloadResult):
             self._found += outcome.data_length if outcome.skipped else 0
-            self._emit("done", url, outcome)
+            self._emit("done", url, outcome.to_dict())
             if self._display.period is not None:
                 self._display.note(_saved(target, outcome))
+            self._write_out(index, target, outcome)
             return
         error = self._errors.setdefault(index, outcome)  # what made us abort it counts
-        self._emit("failed", url, error)
+        self._emit("failed", url, error.to_dict())
         stopped = isinstance(error, Aborted) and (self._signals.number or self._unwritable)
         if stopped and error.part is not None:
             self._kept.append(error.part)
@@ -172,14 +194,24 @@ class Batch:
             # What -c could not go on from, it cannot go on from the next time either.
             kept = [] if error.part is None or isinstance(error, RangeError) else [error.part]
             self._display.note(message(url, error) + kept_text(kept))
+        self._write_out(index, target, error)
 
-    def _emit(
-        self, event: str, url: str, what: HeadersReceived | ProgressUpdate | DownloadResult | DownloadError
-    ) -> None:
-        if not self._options.json or self._unwritable is not None:
+    def _emit(self, event: str, url: str, fields: dict[str, object]) -> None:
+        if self._options.json:
+            self._print(json_line(event, url, fields))
+
+    def _write_out(self, index: int, target: Target, outcome: DownloadResult | DownloadError) -> None:
+        if self._options.write_out is not None:
+            from rawdl.cli.writeout import Ended, expand
+
+            ended = Ended(shown(target.url), index, target.path, outcome)
+            self._print(expand(self._options.write_out, ended).encode("utf-8", "surrogateescape"))
+
+    def _print(self, data: bytes) -> None:
+        if self._unwritable is not None:
             return
         try:
-            self._stdout.write(memoryview(json_line(event, url, what.to_dict())))
+            self._stdout.write(memoryview(data))
         except StorageError as exc:
             if exc.errno != errno.EINTR:
                 self._unwritable = exc
@@ -198,44 +230,23 @@ class Batch:
         return exit_code(self._errors[min(self._errors)]) if self._errors else 0
 
 
-def _targets(options: Options) -> list[Target]:
-    """Choose the file for each URL; two for one file would lose one of them."""
-    if options.output == STDOUT:
-        return [Target(url, None) for url in options.urls]
-    folder = options.directory or ""
-    if options.output is not None:
-        return [Target(url, os.path.join(folder, options.output)) for url in options.urls]
-    targets = [Target(url, os.path.join(folder, _file_name(url))) for url in options.urls]
-    if options.use_suggested_name:
-        return targets
-    seen: dict[str | None, str] = {}
-    for url, path in targets:
-        if path in seen and path != os.devnull:
-            raise UsageError(f"{seen[path]} and {shown(url)} would both be saved as {path}")
-        seen[path] = shown(url)
-    return targets
-
-
-def _file_name(url: str) -> str:
-    try:
-        return safe_filename(URL.parse(url).last_segment, default="download")
-    except InvalidURL:
-        return os.devnull  # not for long: the task ends with that error
-
-
-def _check_header(header: Mapping[str, str | None] | None) -> None:
-    try:
-        checked_fields(header)
-    except ValueError as exc:
-        raise UsageError(f"-H: {exc}") from exc
-
-
-def _make_folder(path: str | None) -> None:
-    try:
-        if path is not None:
+def _make_folders(options: Options, targets: Sequence[Target]) -> None:
+    """Make the folders that files are to go to: that of -d and of a list, and with --create-dirs any."""
+    folders = {os.path.dirname(target.path) for target in targets if target.path} if options.create_dirs else set()
+    folders |= {target.folder for target in targets}
+    for path in sorted(folders - {None, ""}):
+        try:
             os.makedirs(path, exist_ok=True)
-    except OSError as exc:
-        raise Unusable(f"cannot make the folder {path}: {exc.strerror or exc}", STORAGE) from exc
+        except OSError as exc:
+            raise Unusable(f"cannot make the folder {path}: {exc.strerror or exc}", STORAGE) from exc
+
+
+def _merged(all: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of one download: its own go before those of all, but fields are added to theirs."""
+    merged = {**all, **own}
+    if "header" in own:
+        merged["header"] = {**(all.get("header") or {}), **own["header"]}
+    return merged
 
 
 def _warn_unverified(display: Display, quiet: bool) -> None:

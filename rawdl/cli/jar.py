@@ -32,9 +32,9 @@ def open_jar(source: str | None, target: str | None) -> CookieJar | None:
         is_first = isinstance(exc, FileNotFoundError) and target is not None
         if is_first and os.path.abspath(source) == os.path.abspath(target or ""):
             return empty
-        raise UsageError(f"--cookies: {source}: {exc.strerror or exc}") from exc
+        raise UsageError(f"--cookie: {source}: {exc.strerror or exc}") from exc
     except ValueError as exc:
-        raise UsageError(f"--cookies: {exc}") from exc
+        raise UsageError(f"--cookie: {exc}") from exc
 
 
 def save_jar(jar: CookieJar | None, target: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -75,6 +76,16 @@ class Command:
     def files(self) -> list[str]:
         """Name what is in its folder."""
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
+
+
+def wait_for_event(process: subprocess.Popen[bytes], event: str) -> dict[str, object]:
+    """Read the lines of --json up to an event, and return that."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        found: dict[str, object] = json.loads(line)
+        if found["event"] == event:
+            return found
+    raise AssertionError(f"there was no event {event}")
 
 
 def _pieces(master: int) -> Iterator[bytes]:

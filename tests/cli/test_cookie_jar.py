@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rawdl.cookies import read_cookies, write_cookies
-from tests.cli.conftest import GUARD, Command
+from tests.cli.conftest import GUARD, Command, wait_for_event
 from tests.origin import Origin, Script
 
 MAGIC = "# Netscape HTTP Cookie File\n"
@@ -43,7 +43,7 @@ class TestCommand:
     def test_what_servers_set_goes_along_with_what_was_read(self, rawdl: Command, origin: Origin) -> None:
         (rawdl.folder / "old").write_text(f"{MAGIC}127.0.0.1\tFALSE\t/\tFALSE\t{LATER}\ta\told\n")
         url = origin.serve("/a", setting("b=1", "c=2; Expires=Wed, 01 Jan 2098 00:00:00 GMT; Path=/x"))
-        assert rawdl("-q", "--cookies", "old", "--cookie-jar", "new", url) == (0, b"", "")
+        assert rawdl("-q", "--cookie", "old", "--cookie-jar", "new", url) == (0, b"", "")
         assert lines(rawdl.folder / "new") == [
             "127.0.0.1\tFALSE\t/\tFALSE\t0\tb\t1",
             f"127.0.0.1\tFALSE\t/\tFALSE\t{LATER}\ta\told",
@@ -55,7 +55,7 @@ class TestCommand:
         url = origin.serve("/a", setting("n=1; Max-Age=1000", "s=1"), setting("n=2"), setting("s=1; Max-Age=0"))
         paths = ["jar", str(rawdl.folder / "jar"), "./jar"]
         for path in paths:
-            assert rawdl("-q", "--cookies", path, "--cookie-jar", "jar", url).code == 0
+            assert rawdl("-q", "--cookie", path, "--cookie-jar", "jar", url).code == 0
         sent = [sorted((request.field("Cookie") or "").split("; ")) for request in origin.requests]
         assert sent == [[""], ["n=1", "s=1"], ["n=2", "s=1"]]
         assert lines(rawdl.folder / "jar") == ["127.0.0.1\tFALSE\t/\tFALSE\t0\tn\t2"]
@@ -78,7 +78,7 @@ class TestCommand:
     def test_what_would_break_the_file_is_not_in_it(self, rawdl: Command, origin: Origin) -> None:
         url = origin.serve("/a", setting("a=1\t2", "b=1; Path=/\tx", f"c=1; Max-Age={'9' * 300}", "d"))
         for _ in range(2):
-            assert rawdl("-q", "--cookies", "jar", "--cookie-jar", "jar", url).code == 0
+            assert rawdl("-q", "--cookie", "jar", "--cookie-jar", "jar", url).code == 0
         fields = [line.split("\t")[2:] for line in lines(rawdl.folder / "jar")]
         assert fields == [
             ["/", "FALSE", "0", "", "d"],
@@ -102,7 +102,7 @@ class TestCommand:
         url = origin.serve("/a", setting("a=1", body=b"x" * 100_000, stall_at=50_000))
         arguments = ["--json", "--no-resume", "--cookie-jar", "jar", url]
         with rawdl.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            assert b'"headers"' in process.stdout.readline()
+            wait_for_event(process, "headers")
             process.send_signal(signal.SIGTERM)
             _, told = process.communicate(timeout=GUARD)
         assert (process.returncode, told) == (143, b"rawdl: terminated\n")
@@ -139,8 +139,8 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["--cookies", "nowhere", "--cookie-jar", "jar"], "--cookies: nowhere: No such file"),
-            (["--cookies", "bad", "--cookie-jar", "bad"], "--cookies: bad is no file of cookies"),
+            (["--cookie", "nowhere", "--cookie-jar", "jar"], "--cookie: nowhere: No such file"),
+            (["--cookie", "bad", "--cookie-jar", "bad"], "--cookie: bad is no file of cookies"),
             (["--cookie-jar", ""], "an empty file name"),
         ],
     )
@@ -155,14 +155,14 @@ class TestCommand:
         rawdl.environment |= {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
         url = origin.serve("/a", setting("a=\xe2\x82\xac"))
         for _ in range(2):
-            assert rawdl("-q", "--cookies", "jar", "--cookie-jar", "jar", url).code == 0
+            assert rawdl("-q", "--cookie", "jar", "--cookie-jar", "jar", url).code == 0
         assert "\ta\t€\n" in (rawdl.folder / "jar").read_text(encoding="utf-8")
         assert origin.requests[1].field("Cookie") == "a=\xe2\x82\xac"
 
     def test_F6_a_jar_does_not_grow_for_ever(self, rawdl: Command, origin: Origin) -> None:
         for round in range(2):
             url = origin.serve("/a", setting(*(f"c{round}x{number}=1" for number in range(40))))
-            assert rawdl("-q", "--cookies", "jar", "--cookie-jar", "jar", url).code == 0
+            assert rawdl("-q", "--cookie", "jar", "--cookie-jar", "jar", url).code == 0
         assert len(lines(rawdl.folder / "jar")) == 50
 
 

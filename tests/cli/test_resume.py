@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.conftest import GUARD, Command, screen
+from tests.cli.conftest import GUARD, Command, screen, wait_for_event
 from tests.origin import Origin, Script
 from tests.resource import Fault, Resource
 
@@ -31,8 +30,7 @@ def interrupted(rawdl: Command, resource: Resource, url: str) -> None:
 def stopped(rawdl: Command, number: int, *arguments: str) -> tuple[int, str]:
     """Send a signal once there is something of a body; return the status and what standard error got."""
     with rawdl.start("--json", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        while json.loads(process.stdout.readline())["event"] != "progress":
-            pass
+        wait_for_event(process, "progress")
         process.send_signal(number)
         complaint = process.communicate(timeout=GUARD)[1]
         return process.returncode, complaint.decode()
@@ -235,7 +233,7 @@ class TestWhatIsKept:
     def test_not_of_what_another_process_writes(self, rawdl: Command, origin: Origin, resource: Resource) -> None:
         resource.faults = [Fault(in_body=1000, kind="stall")]
         with rawdl.start("--json", origin.url("/a"), stdout=subprocess.PIPE) as process:
-            assert json.loads(process.stdout.readline())["event"] == "headers"
+            wait_for_event(process, "headers")
             outcome = rawdl(origin.url("/a"))
             process.kill()
             process.stdout.close()
