@@ -146,7 +146,8 @@ def _exempt(proxy: str | None, hosts: str) -> str | None:
 def _culprit(exc: Exception, options: Options) -> str:
     """Return the flag whose value the library did not like."""
     text = str(exc)
-    flags = {"invalid proxy": "--proxy", "local_address": "--interface", "connect_to": "--resolve or --connect-to"}
+    flags = {"invalid proxy": "--proxy", "local_address": "--interface", "unix_socket": "--unix-socket"}
+    flags["connect_to"] = "--resolve or --connect-to"
     return next((flag for words, flag in flags.items() if text.startswith(words)), "-n")
 
 
