@@ -53,19 +53,17 @@ def run(options: Options) -> int:
     display = Display.on_stderr(silent=options.quiet or options.json or to_terminal)
     if options.dry_run:
         return _tell_plan(targets, stdout)
-    steps, status = Steps(), 0
+    steps = Steps()
     try:
         if options.verbose:
             steps.print_to(display.note)
         if options.trace is not None:
             steps.write_to(options.trace)
-        status = _download(options, targets, display, stdout, steps)
+        return _download(options, targets, display, stdout, steps)
     except Unusable as exc:
-        code = _complain(display, str(exc), exc.code)
-        return status or code
+        return _complain(display, str(exc), exc.code)
     finally:
         steps.close()
-    return status
 
 
 def _download(options: Options, targets: Sequence[Target], display: Display, stdout: Stdout, steps: Steps) -> int:
