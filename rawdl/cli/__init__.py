@@ -2,6 +2,7 @@
 
 main     which command runs
 grammar  which words become which options
+completion  which words a shell may offer
 options  what was asked for, and the client that does it
 lists    the URLs, also those of a file, and where each goes
 get      rawdl URL...: downloads, with their progress

@@ -65,6 +65,18 @@ class _HelpAction(Action):
         parser.exit()
 
 
+class _CompletionAction(Action):
+    """Print a script for a shell."""
+
+    def __call__(self, parser: ArgumentParser, given: Namespace, value: Any, option: str | None = None) -> None:
+        from rawdl.cli.completion import SHELLS, completion
+
+        if value not in SHELLS:
+            parser.error(f"{option} knows {', '.join(SHELLS)}, not {value}")
+        print(completion(value, get_parser(everything=True)), end="")
+        parser.exit()
+
+
 def get_parser(*, everything: bool = False) -> Parser:
     """Make the parser; its help has the common options only, unless it is to have ``everything``."""
     usage = "rawdl URL... [-o FILE | -d DIR] [options]"
@@ -84,16 +96,10 @@ def get_parser(*, everything: bool = False) -> Parser:
             place.add_argument(*flags.split(), dest=dest, help=text if shown else SUPPRESS, **settings)
     add = parser.add_argument
     add("--version", action="version", version=f"rawdl {__version__}", help=SUPPRESS)
-    add(
-        "-h",
-        "--help",
-        nargs="?",
-        action=_HelpAction,
-        dest=SUPPRESS,
-        default=SUPPRESS,
-        metavar="[all]",
-        help="print this, or all there is",
-    )
+    shells = "print what bash, fish or zsh needs to complete our words" if everything else SUPPRESS
+    nowhere: dict[str, Any] = {"dest": SUPPRESS, "default": SUPPRESS}
+    add("--print-completion", action=_CompletionAction, metavar="SHELL", help=shells, **nowhere)
+    add("-h", "--help", nargs="?", action=_HelpAction, metavar="[all]", help="print this, or all there is", **nowhere)
     return parser
 
 
