@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from rawdl.errors import (
@@ -109,8 +109,13 @@ def kept_text(parts: Sequence[str]) -> str:
 
 
 def json_line(event: str, url: str, fields: dict[str, object]) -> bytes:
+    """Return one line of NDJSON that tells of a download."""
+    return ndjson({"event": event, **fields, "url": url})
+
+
+def ndjson(fields: Mapping[str, object]) -> bytes:
     """Return one line of NDJSON: pure ASCII, so that no terminal acts on it."""
     from json import dumps
 
-    line = dumps({"event": event, **fields, "url": url})
+    line = dumps(fields)
     return line.replace("\x7f", "\\u007f").encode("ascii") + b"\n"
