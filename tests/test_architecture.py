@@ -142,6 +142,7 @@ FOREIGN = {
     "idna": {"proto.url"},
     "rich": {"cli."},
     "trustme": {"cli.demo"},
+    "httptools": {"cli.compare"},
 }
 NO_IO = {"socket", "ssl", "selectors", "select", "threading", "_thread", "time", "os", "io", "asyncio", "random"}
 NO_IO |= {"logging", "subprocess", "signal", "tempfile", "pathlib", "shutil", "http", "urllib", "concurrent", "queue"}

@@ -12,6 +12,9 @@ jar      the cookies, and their files
 prompt   passwords that are not on the command line
 conceal  those that are
 demo     rawdl demo: what the library does, against an origin of its own
+replay   rawdl replay: recorded responses, without a socket
+compare  what other parsers make of them
+readout  what is told of them
 meter    the progress line, and the numbers in it
 output   standard output as a sink
 signals  what SIGINT and SIGTERM do

@@ -18,7 +18,7 @@ from rawdl.version import __version__
 
 _DESCRIPTION: Final = """\
 Download each URL into a file, all at once, over HTTP/1.1.
-rawdl demo shows what the library does, without a network."""
+Also: rawdl demo (--help), rawdl replay (--help)."""
 _HOST: Final = r"(\[[^]]*\]|[^][:]*)"
 
 

@@ -73,11 +73,17 @@ def _demo(arguments: list[str]) -> int:
     return demo.run(given.size)
 
 
+def _replay(arguments: list[str]) -> int:
+    from rawdl.cli import replay
+
+    return replay.main(arguments)
+
+
 _DEMO: Final = """\
 Download from an origin on this machine, a child process, over http and https:
 header event, progress, checksum, abort. Needs no network, leaves no file."""
 
-_COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {"get": _get, "demo": _demo}
+_COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {"get": _get, "demo": _demo, "replay": _replay}
 
 
 def _flushed() -> bool:
