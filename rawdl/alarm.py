@@ -92,6 +92,9 @@ class Alarm:
         self._timer = self._speed_timer = self._floor = None
         self._expired = _nobody  # the two of them need no collector then
 
+    def __repr__(self) -> str:
+        return f"<Alarm {self.phase or 'in no phase'}{' paused' if self._paused else ''}>"
+
     def _arm(self, deadline: float | None) -> None:
         """See to it that the timer fires no later than the deadline.
 

@@ -44,3 +44,6 @@ class Continuation(Sink):
 
     def spliced(self, n: int) -> None:
         self._sink.spliced(n)
+
+    def __repr__(self) -> str:
+        return f"<Continuation {self._overlap.left} of {self._there} bytes left to compare, to {self._sink!r}>"

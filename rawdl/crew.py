@@ -408,6 +408,10 @@ class Member:
         if self.slot is not None and self.slot.extra:
             self._crew.shared.pool.release(self.slot)
 
+    def __repr__(self) -> str:
+        state = "over" if self._over else "answered" if self.answered else "not answered"
+        return f"<Member {self.url.redacted} {self.segment or 'without a segment'}, {state}>"
+
 
 class SegmentSink(Sink):
     """Write to where a segment is in the part, and no further than it reaches by now.
@@ -445,3 +449,6 @@ class SegmentSink(Sink):
 
     def failed(self, exc: OSError) -> StorageError:
         return self._part.failed(exc)
+
+    def __repr__(self) -> str:
+        return f"<SegmentSink {self._segment!r}{' torn' if self.torn else ''}>"

@@ -101,6 +101,10 @@ class Destination:
             self._final = os.path.join(os.path.dirname(self._final), suggested)
         self.look()
 
+    def __repr__(self) -> str:
+        state = f"open yet, {self._exists}" if self.is_open else self._exists
+        return f"<Destination {self.path} ({state}){' claimed' if self._claimed is not None else ''}>"
+
     # What is there
 
     def size_to_skip(self) -> int | None:

@@ -411,6 +411,9 @@ class Dial:
             return "to " + ", ".join(address_text(address) for _, address in self._attempts.values())
         return self._place
 
+    def __repr__(self) -> str:
+        return f"<Dial {self.origin}: {self.describe()}>"
+
     @property
     def _place(self) -> str:
         return f"{self._named(self._host)} port {self._port}"

@@ -277,3 +277,8 @@ class Driver:
     def release(self) -> None:
         """Give the wheel back."""
         self._end()
+
+    def __repr__(self) -> str:
+        owner = self._owner
+        state = "closed" if self.loop.closed else f"held by thread {owner}" if owner else "free"
+        return f"<Driver {state}>"

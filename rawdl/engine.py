@@ -258,3 +258,6 @@ class Download:
     def progress(self) -> ProgressUpdate:
         """Return how far the download is now."""
         return self._telling.snapshot()
+
+    def __repr__(self) -> str:
+        return f"<Download {self._task.url} {self._task.state}{' over' if self.over else ''}>"

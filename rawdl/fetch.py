@@ -141,6 +141,10 @@ class Fetch:
         """Payload bytes of the response so far."""
         return self._exchange.received if self._exchange is not None else 0
 
+    def __repr__(self) -> str:
+        state = "over" if self._over else "paused" if self._paused else self._alarm.phase or "not waiting"
+        return f"<Fetch {self._request.url.redacted} {state}, {self.received} bytes>"
+
     # Getting a connection
 
     def _open(self) -> Step | None:

@@ -138,3 +138,6 @@ class Job(NamedTuple):
     decode: bool = False
     progress_interval: float = 0.0
     fail_on_status: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Job {self.request!r} to {self.sink!r}>"

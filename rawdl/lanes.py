@@ -110,6 +110,10 @@ class Lanes:
             self._timer.cancel()
             self._timer = None
 
+    def __repr__(self) -> str:
+        road = "by splice" if self._splicing else "through the buffer"
+        return f"<Lanes of {self._connection.peer} {road}{', waiting for a block' if self._timer else ''}>"
+
     # Blocks
 
     def _size(self) -> int:

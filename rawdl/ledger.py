@@ -227,6 +227,9 @@ class Ledger:
         if self._journal is not None:
             self._journal.remove()
 
+    def __repr__(self) -> str:
+        return f"<Ledger of {self._part}, {self._saved} bytes saved>"
+
 
 def _believed(record: Record, size: int) -> Ranges:
     from rawdl.journal import believed

@@ -52,6 +52,10 @@ class Watch:
         self.events = events
         self.callback = callback
 
+    def __repr__(self) -> str:
+        waits = [name for bit, name in ((READ, "read"), (WRITE, "write")) if self.events & bit]
+        return f"<Watch of {self.fd} for {' and '.join(waits) or 'nothing'}>"
+
 
 class Timer:
     """A callback at a point in time; `cancel` may be called at any moment, any number of times."""
@@ -71,6 +75,9 @@ class Timer:
 
     def __lt__(self, other: Timer) -> bool:
         return self.when < other.when
+
+    def __repr__(self) -> str:
+        return f"<Timer at {self.when:.3f}{' over' if self.callback is None else ''}>"
 
 
 class Loop:

@@ -374,6 +374,10 @@ class PartFile(Sink):
         remove_own(self._part, self._identity)
         self._identity = None
 
+    def __repr__(self) -> str:
+        state = "committed" if self._committed else "open" if self._fd >= 0 else "closed"
+        return f"<PartFile {self._part} {state}, {self.position} bytes>"
+
 
 def _lock(fd: int) -> bool | None:
     """Lock an open file for as long as it is open here; False if another process has, None where nobody can tell."""

@@ -101,5 +101,8 @@ class Passage:
         """Close the connection; ``done`` is not called."""
         self._connection.abort()
 
+    def __repr__(self) -> str:
+        return f"<Passage by {self.peer}: {self._asking!r}>"
+
 
 Done = Callable[[Connection | None, DownloadError | None], None]

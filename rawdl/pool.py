@@ -59,6 +59,10 @@ class Slot:
         self.granted: Callable[[], None] | None = granted
         self.held = False
 
+    def __repr__(self) -> str:
+        state = "held" if self.held else "waiting" if self.granted is not None else "given back"
+        return f"<Slot {self.number} for {self.key.origin} {state}>"
+
 
 class _Host:
     """One key's queue, slots and idle connections; it goes when all three are empty."""
@@ -71,6 +75,10 @@ class _Host:
         self.extras: deque[Slot] = deque()
         self.held = 0
         self.idle: list[tuple[float, Connection]] = []  # until when, and which
+
+    def __repr__(self) -> str:
+        waiting = len(self.waiting) + len(self.extras)
+        return f"<_Host {self.held} in use, {len(self.idle)} idle, {waiting} waiting>"
 
 
 class Pool:

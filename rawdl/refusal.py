@@ -38,3 +38,6 @@ class Refusal:
     def progress(self) -> ProgressUpdate:
         """Return nothing, in numbers."""
         return ProgressUpdate()
+
+    def __repr__(self) -> str:
+        return f"<Refusal {self._task.url}: {self._error}>"

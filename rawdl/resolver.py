@@ -106,6 +106,9 @@ class ThreadResolver:
             self._jobs.put(None)
         self._threads = 0
 
+    def __repr__(self) -> str:
+        return f"<ThreadResolver {self._threads} threads, {len(self._open)} names under way>"
+
 
 def _as_address(address: Address | str, port: int) -> Address:
     if not isinstance(address, str):

@@ -440,6 +440,10 @@ class Retrieval:
         received = self._fetch.received if self._fetch is not None and taken else 0
         return max(self._course.base, self._origin + received)
 
+    def __repr__(self) -> str:
+        work = self._crew or self._fetch
+        return f"<Retrieval {self._url}, {self.written()} bytes there, {work or 'nothing under way'}>"
+
     @property
     def length_known(self) -> bool:
         """Whether the response itself said where it ends."""

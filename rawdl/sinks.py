@@ -100,6 +100,9 @@ class DiscardSink(Sink):
             os.close(self._fd)
             self._fd = -1
 
+    def __repr__(self) -> str:
+        return f"<DiscardSink {'open' if self._fd >= 0 else 'closed'}>"
+
 
 class MemorySink(Sink):
     """Keep the body in memory; `getvalue` returns it once the download has succeeded."""
@@ -125,6 +128,9 @@ class MemorySink(Sink):
         if len(self._pieces) > 1:
             self._pieces[:] = [b"".join(self._pieces)]
         return self._pieces[0] if self._pieces else b""
+
+    def __repr__(self) -> str:
+        return f"<MemorySink {sum(map(len, list(self._pieces)))} bytes>"
 
 
 @runtime_checkable
@@ -158,6 +164,9 @@ class WritableSink(Sink):
                 raise StorageError(f"the sink's write() took {n} of {len(data)} bytes")
             data = data[n:]
 
+    def __repr__(self) -> str:
+        return f"<WritableSink to {type(self._target).__name__}>"
+
 
 class CallableSink(Sink):
     """Hand each piece to somebody's function."""
@@ -174,6 +183,10 @@ class CallableSink(Sink):
             self._function(data)
         except Exception as exc:
             raise sink_error("function", exc) from exc
+
+    def __repr__(self) -> str:
+        name = getattr(self._function, "__qualname__", type(self._function).__name__)
+        return f"<CallableSink to {name}>"
 
 
 class Decoding(Protocol):
@@ -195,6 +208,9 @@ class DecodingSink(Sink):
         for piece in self._decoding.pieces(data):
             self._sink.write(memoryview(piece))
 
+    def __repr__(self) -> str:
+        return f"<DecodingSink to {self._sink!r}>"
+
 
 class LimitedSink(Sink):
     """Refuse the byte after the ``most``-th with `TooLarge`, before anything of its piece is written."""
@@ -212,6 +228,9 @@ class LimitedSink(Sink):
             raise too_large(self._most - self._left, self._most)
         self._sink.write(data)
 
+    def __repr__(self) -> str:
+        return f"<LimitedSink {self._left} bytes left to {self._sink!r}>"
+
 
 class HashingTee(Sink):
     """Hash what goes to another sink; ``hashes`` are hashlib objects by name."""
@@ -228,6 +247,9 @@ class HashingTee(Sink):
         for digest in self.hashes.values():
             digest.update(data)
         self._sink.write(data)
+
+    def __repr__(self) -> str:
+        return f"<HashingTee {', '.join(self.hashes)} to {self._sink!r}>"
 
 
 class TemporaryFile(Sink):
@@ -298,6 +320,9 @@ class TemporaryFile(Sink):
 
     def failed(self, exc: OSError) -> StorageError:
         return storage_error("cannot write", self.path, exc)
+
+    def __repr__(self) -> str:
+        return f"<TemporaryFile {self.path or 'without a name'} {'open' if self._fd >= 0 else 'closed'}>"
 
 
 def as_sink(target: object) -> Sink:

@@ -215,6 +215,9 @@ class Store:
             return False  # who knows what is in it
         return not isinstance(error, ChecksumError | TooLarge)
 
+    def __repr__(self) -> str:
+        return f"<Store {self._job.sink!r}, resumed from {self.resumed_from}>"
+
 
 def _suggested(head: HeadReceived) -> str | None:
     """Return the name that a response gives its content (RFC 6266), as a safe one; None if it gives none."""

@@ -79,6 +79,9 @@ class Telling:
     def _completed(self, update: ProgressUpdate) -> ProgressUpdate:
         return update if self.decoder is None else update._replace(decoded_bytes_written=self.decoder.decoded)
 
+    def __repr__(self) -> str:
+        return f"<Telling {self.written} bytes, {'after' if self.headers is not None else 'before'} the head>"
+
     @property
     def written(self) -> int:
         """How many bytes were there when that was last noted."""

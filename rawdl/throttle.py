@@ -48,3 +48,6 @@ class Throttle:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def __repr__(self) -> str:
+        return f"<Throttle {'waiting' if self._timer is not None else 'open'}>"

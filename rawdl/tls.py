@@ -125,9 +125,9 @@ class TLSConnection(Connection):
         self._outgoing = ssl.MemoryBIO()
         # A name is verified, and sent, without its root dot (RFC 6066 3), and an address without its zone.
         host = way.host.rstrip(".").partition("%")[0]
-        # A store that is not OpenSSL's wants to see the whole chain each time, which a session does not have.
-        session = sessions.take(way) if type(way.context) is ssl.SSLContext else None
-        self._ssl = way.context.wrap_bio(self._incoming, self._outgoing, server_hostname=host, session=session)
+        self._ssl = way.context.wrap_bio(
+            self._incoming, self._outgoing, server_hostname=host, session=sessions.take(way)
+        )
         self._way = way
         self._sessions: Sessions | None = None  # once the peer is known to be who it should be
         self._unsent = b""
@@ -255,8 +255,12 @@ class TLSConnection(Connection):
         return count == 1
 
     def accept(self, sessions: Sessions) -> None:
-        """Take the peer for what it claims to be: its session may be resumed."""
-        self._sessions = sessions
+        """Take the peer for what it claims to be: its session may be resumed.
+
+        Not where another store than OpenSSL's verifies it: that wants the whole chain, which a session does not have.
+        """
+        if type(self._way.context) is ssl.SSLContext:
+            self._sessions = sessions
 
     def abort(self) -> None:
         """Close at once, and keep the session that the server has given, which comes behind the handshake."""
@@ -334,6 +338,9 @@ class Handshake:
     def abort(self) -> None:
         """Close the connection; ``done`` is not called."""
         self._connection.abort()
+
+    def __repr__(self) -> str:
+        return f"<Handshake with {self._host} at {self.peer}>"
 
 
 class _Unpinned(Exception):

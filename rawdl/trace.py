@@ -26,12 +26,11 @@ from rawdl.proto.events import BodyComplete, Event, HeadReceived, InformationalR
 from rawdl.proto.fields import escape
 from rawdl.proto.redirects import CROSSES
 from rawdl.proto.timeouts import Phase
-from rawdl.proto.url import shown
 
 if TYPE_CHECKING:
     from rawdl.driver import Driver
     from rawdl.errors import DownloadError
-    from rawdl.proto.messages import Headers, Request
+    from rawdl.proto.messages import Request
     from rawdl.task import DownloadTask
 
 Trace = Callable[[str, str, dict[str, object]], object]
@@ -64,16 +63,15 @@ class Tracer:
     def event(self, event: Event) -> None:
         """Something of the response has come."""
         if isinstance(event, HeadReceived):
-            header = _shown(event.header)
             status = {"status_code": event.status_code, "reason": event.reason, "http_version": event.http_version}
-            self("head", "complete", **status, header=header)
+            self("head", "complete", **status, header=event.header.redacted)
             self("body", "started", framing=repr(event.framing))
         elif isinstance(event, InformationalReceived):
-            self("head", "informational", status_code=event.status_code, header=_shown(event.header))
+            self("head", "informational", status_code=event.status_code, header=event.header.redacted)
         elif isinstance(event, BodyComplete):
             reasons = tuple(reason.value for reason in event.close_reasons)
-            trailer = _shown(event.trailer)
-            self("body", "complete", length=event.length, trailer=trailer, surplus=event.surplus, close_reasons=reasons)
+            end = {"length": event.length, "trailer": event.trailer.redacted, "surplus": event.surplus}
+            self("body", "complete", **end, close_reasons=reasons)
 
     def failed(self, phase: Phase | None, error: DownloadError) -> None:
         """What was under way has failed; in no phase at all, the head did not please us."""
@@ -109,14 +107,3 @@ def _text(value: object) -> str:
     if isinstance(value, BaseException):
         return f"{type(value).__name__}({value})"
     return str(value)
-
-
-def _shown(header: Headers) -> dict[str, str]:
-    """Return the fields of a response as they may be shown: cookies are secrets, and a URL may have some in it."""
-    return {name: _shown_value(name.lower(), value) for name, value in header.items()}
-
-
-def _shown_value(name: str, value: str) -> str:
-    if name == "set-cookie":
-        return _HIDDEN
-    return shown(value) if name in ("location", "content-location") else value

@@ -70,3 +70,6 @@ class Verification:
             digest.update(data)
         self._at += len(data)
         return not data
+
+    def __repr__(self) -> str:
+        return f"<Verification against {', '.join(map(str, self.expected)) or 'nothing'}>"

@@ -60,6 +60,17 @@ def tls_origin(server_context: ssl.SSLContext) -> Iterator[Origin]:
         yield origin
 
 
+@pytest.fixture
+def strict(ca: trustme.CA) -> Iterator[Origin]:
+    """An origin that lets in only who has a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    ca.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with Origin(tls=context) as origin:
+        yield origin
+
+
 @pytest.fixture(scope="session")
 def nginx(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     program = Nginx.find()

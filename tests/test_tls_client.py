@@ -36,17 +36,6 @@ def identity(ca: trustme.CA) -> trustme.LeafCert:
 
 
 @pytest.fixture
-def strict(ca: trustme.CA) -> Iterator[Origin]:
-    """An origin that lets in only who has a certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("127.0.0.1").configure_cert(context)
-    ca.configure_trust(context)
-    context.verify_mode = ssl.CERT_REQUIRED
-    with Origin(tls=context) as origin:
-        yield origin
-
-
-@pytest.fixture
 def files(identity: trustme.LeafCert, tmp_path: Path) -> dict[str, str]:
     """Write the certificate and its key: together, apart, and locked."""
     paths = {name: str(tmp_path / f"{name}.pem") for name in ("both", "certificate", "key", "locked")}

@@ -5,22 +5,28 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from rawdl.proto.url import PROOF
+
 _ARG_START, _ARG_END = 45, 46  # in /proc/PID/stat, counted from behind the name (proc(5): fields 48 and 49)
-USERINFO: Final = r"//([^/?#\0]*)@"  # of a URL
+# What is secret in any URL.
+_IN_URLS: Final = (r"(//)[^/?#\0]*(?=@)", PROOF)
 
 
-def conceal(patterns: Sequence[str]) -> None:
-    r"""Put asterisks in the place of what group 1 of each pattern finds among our arguments, each of which ends in \0.
+def conceal(arguments: Iterable[str], patterns: Iterable[str]) -> None:
+    r"""Put asterisks in the place of what the patterns, and those of URLs, find behind their group 1 in our arguments.
 
-    That is for Linux, and as soon as we can: whoever looks before has seen them.  Elsewhere nothing happens.
+    In memory each argument ends in \0.  That is for Linux, and as soon as we can: whoever looks before has seen them.
+    Elsewhere nothing happens.
     """
-    if patterns and sys.platform == "linux":
+    memory = "\0".join([*arguments, ""])
+    found = [pattern for pattern in (*patterns, *_IN_URLS) if re.search(pattern, memory)]
+    if found and sys.platform == "linux":
         with suppress(OSError, ValueError, IndexError, ImportError):
-            _overwrite(patterns)
+            _overwrite(found)
 
 
 def _overwrite(patterns: Sequence[str]) -> None:
@@ -32,4 +38,4 @@ def _overwrite(patterns: Sequence[str]) -> None:
     memory = ctypes.string_at(start, stop - start)
     for pattern in patterns:
         for match in re.finditer(os.fsencode(pattern), memory):
-            ctypes.memset(start + match.start(1), ord("*"), len(match[1]))
+            ctypes.memset(start + match.end(1), ord("*"), match.end() - match.end(1))

@@ -43,7 +43,7 @@ def _get(arguments: list[str]) -> int:
     from rawdl.cli.options import options_of
     from rawdl.cli.report import UsageError
 
-    conceal(_secrets(given))
+    conceal(arguments, _secrets(given))
     try:
         return get.run(options_of(given))
     except (UsageError, ArgumentTypeError) as exc:
@@ -51,14 +51,10 @@ def _get(arguments: list[str]) -> int:
 
 
 def _secrets(given: Namespace) -> list[str]:
-    """Return patterns for what must not stay in the list of processes."""
-    from rawdl.cli.conceal import USERINFO
-
-    secrets = [rf"{re.escape(name)}[ \t]*:[ \t]*({re.escape(value)})" for name, value in given.header if value]
+    """Return patterns for what must not stay in the list of processes, beside what URLs have."""
+    secrets = [rf"({re.escape(name)}[ \t]*:[ \t]*){re.escape(value)}" for name, value in given.header if value]
     whole = [getattr(given, name, "") for name in ("user", "bearer", "cookie")]
-    secrets += [rf"({re.escape(text)})\0" for text in whole if text]
-    urls = (*given.urls, getattr(given, "client.proxy", ""))
-    return [*secrets, USERINFO] if any("@" in url for url in urls) else secrets
+    return secrets + [rf"(){re.escape(text)}(?=\0)" for text in whole if text]
 
 
 def _demo(arguments: list[str]) -> int:

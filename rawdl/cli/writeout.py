@@ -24,7 +24,7 @@ _TIMES: Final = (
     *("time_redirect", "time_total"),
 )
 NAMES: Final = (
-    *("content_type", "errormsg", "exitcode", "filename_effective", "http_code", "http_version", "local_version"),
+    *("content_type", "errormsg", "exitcode", "filename_effective", "http_code", "http_version"),
     *("method", "num_connects", "num_headers", "num_redirects", "num_retries", "remote_ip", "remote_port"),
     *("response_code", "scheme", "size_download", "size_request", "speed_download"),
     *(*_TIMES, "url", "url_effective", "urlnum"),
@@ -66,12 +66,10 @@ def _header(outcome: DownloadResult | DownloadError) -> Mapping[str, str]:
 
 
 def _values(ended: Ended) -> dict[str, object]:
-    from rawdl.version import __version__
-
     outcome = ended.outcome
     values: dict[str, object] = dict.fromkeys(NAMES, "") | dict.fromkeys(_TIMES, 0.0)
     values |= dict.fromkeys(("num_connects", "num_headers", "num_redirects", "remote_port", "size_request"), 0)
-    values |= {"url": ended.url, "url_effective": ended.url, "urlnum": ended.number, "local_version": __version__}
+    values |= {"url": ended.url, "url_effective": ended.url, "urlnum": ended.number}
     values |= {"filename_effective": ended.path or "", "method": "GET", "num_retries": len(outcome.attempts)}
     values |= {"http_code": 0, "response_code": 0, "size_download": 0, "speed_download": 0, "exitcode": 0}
     values["scheme"] = ended.url.partition(":")[0].lower()
@@ -92,7 +90,7 @@ def _of_result(result: DownloadResult) -> dict[str, object]:
         "http_code": result.status_code,
         "http_version": "1.1",
         "num_connects": int(not marks.reused),
-        "num_headers": len(result.header),
+        "num_headers": len(result.header.fields),
         "num_redirects": len(result.redirects),
         "remote_ip": marks.peer[0],
         "remote_port": marks.peer[1],

@@ -178,6 +178,10 @@ class Course:
         """Where the next request goes, for people."""
         return self.url.redacted
 
+    def __repr__(self) -> str:
+        total = "unknown" if self.total is None else self.total
+        return f"<Course {self.shown_url} from {self.base} of {total} bytes>"
+
     @property
     def hops(self) -> tuple[str, ...]:
         """The URLs that redirects have left behind."""

@@ -147,7 +147,7 @@ class Exchange:
 
     def __repr__(self) -> str:
         about = f" {self._framing!r}" if self._framing else ""
-        return f"<Exchange {self.request.method} {self.request.url.target} {self.state.value}{about}>"
+        return f"<Exchange {self.request.method} {self.request.url.redacted_target} {self.state.value}{about}>"
 
     # The head
 

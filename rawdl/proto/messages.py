@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rawdl.proto.url import URL
+from rawdl.proto.url import URL, shown, unproven
 from rawdl.version import __version__
 
 USER_AGENT: Final = f"rawdl/{__version__}"
@@ -84,12 +84,23 @@ class Headers(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self._lines())
 
+    @property
+    def redacted(self) -> dict[str, str]:
+        """The values by their names as people and logs may see them: no cookie, and no URL's secrets."""
+        return {name: _redacted(name, value) for name, value in self.items()}
+
     def __repr__(self) -> str:
-        return f"Headers({list(self.fields)!r})"
+        return f"Headers({[(name, _redacted(name, value)) for name, value in self.fields]!r})"
 
     def to_dict(self) -> dict[str, str | list[str]]:
         """Return name → value, Set-Cookie as a list, ready for ``json.dumps``."""
         return {name: self.get_all(name) if name.lower() == "set-cookie" else self[name] for name in self}
+
+
+def _redacted(name: str, value: str) -> str:
+    if name.lower() == "set-cookie":
+        return "***"
+    return shown(value) if name.lower() in ("location", "content-location") else unproven(value)
 
 
 class Request:

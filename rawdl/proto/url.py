@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rawdl.errors import InvalidURL
 
-__all__ = ["URL", "Origin", "shown"]
+__all__ = ["PROOF", "URL", "Origin", "shown", "unproven"]
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_HOST = 253  # characters of a DNS name without its root dot (RFC 1035 2.3.4: 255 octets on the wire)
@@ -23,11 +23,11 @@ _USERINFO = r"A-Za-z0-9._~!$&'()*+,;=:%-"
 _PATH = "@/" + _USERINFO
 _QUERY = "?" + _PATH  # and a fragment
 _WHITE_SPACE = " \t\n\v\f\r"
-# The parameters by which signed URLs (of S3, Google's and Azure's stores, CloudFront) and tokens are known.
-_PROOF = re.compile(
-    r"((?:[?&;]|^)(?:x-(?:amz|goog)-(?:credential|security-token|signature)|signature|sig|(?:access_|auth_)?token|api_?key"
-    r"|password|secret)=)[^&;#]+",
-    re.IGNORECASE,
+# The parameters by which signed URLs (of S3, Google's and Azure's stores, CloudFront) and tokens are known: what is
+# found behind group 1 is to be hidden.
+PROOF = (
+    r"(?i)([?&;](?:x-(?:amz|goog)-(?:credential|security-token|signature)|signature|sig|(?:access_|auth_)?token|api_?key"
+    r"|password|secret)=)[^&;#\0]+"
 )
 
 # The fast way: a URL that needs no change.  Its host is an IPv4 address, or its last label begins with a letter.
@@ -45,6 +45,10 @@ class Origin(NamedTuple):
     scheme: str
     host: str
     port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
 
 
 class URL:
@@ -149,9 +153,14 @@ class URL:
         return percent_decoded(self.path[self.path.rfind("/") + 1 :]).decode("utf-8", "replace")
 
     @property
+    def redacted_target(self) -> str:
+        """The target for people and logs: three asterisks are what its query proves."""
+        return unproven(self.target)
+
+    @property
     def redacted(self) -> str:
         """The URL for people and logs: three asterisks are its user name and password, or what its query proves."""
-        return self._spelled(self.userinfo and "***", _unproven(self.target))
+        return self._spelled(self.userinfo and "***", self.redacted_target)
 
     def __str__(self) -> str:
         return self._spelled(self.userinfo, self.target)
@@ -188,12 +197,12 @@ def shown(text: str) -> str:
     except InvalidURL:
         secret, at, rest = text.rpartition("@")
         scheme, separator, _ = secret.partition("://")
-        return _unproven((scheme + separator if separator else "") + "***@" + rest if at else text)
+        return unproven((scheme + separator if separator else "") + "***@" + rest if at else text)
 
 
-def _unproven(text: str) -> str:
-    """Return a target without the values of the parameters that prove a right to it."""
-    return _PROOF.sub(r"\1***", text) if "=" in text else text
+def unproven(text: str) -> str:
+    """Return a text without the values of the parameters of URLs that prove a right to them."""
+    return re.sub(PROOF, r"\1***", text) if "=" in text else text
 
 
 def _split(text: str) -> tuple[str | None, str | None, str, str | None, str | None]:

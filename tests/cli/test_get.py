@@ -261,6 +261,10 @@ class TestCredentials:
             ["-H", "X-Token:  canary"],
             ["--proxy", "http://user:canary@{host}"],
             ["http://user:canary@{host}/b"],
+            ["http://{host}/b?x=1&X-Amz-Signature=canary"],
+            ["-e", "http://user:canary@{host}/"],
+            ["-b", "a=canary"],
+            ["--oauth2-bearer", "canary"],
         ],
     )
     def test_A9_a_secret_does_not_stay_in_the_list_of_processes(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import ssl
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 import trustme
@@ -26,20 +24,9 @@ PEM = "rawdl: certificates in ca.pem, certificate.pem, locked.pem: there is no c
 
 
 @pytest.fixture
-def strict(ca: trustme.CA) -> Iterator[Origin]:
-    """An origin that lets in only who has a certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("127.0.0.1").configure_cert(context)
-    ca.configure_trust(context)
-    context.verify_mode = ssl.CERT_REQUIRED
-    with Origin(tls=context) as origin:
-        origin.serve("/a", Script(body=b"x"))
-        yield origin
-
-
-@pytest.fixture
-def holder(rawdl: Command, ca: trustme.CA) -> Command:
+def holder(rawdl: Command, ca: trustme.CA, strict: Origin) -> Command:
     """The command in a folder with a certificate and its locked key."""
+    strict.serve("/a", Script(body=b"x"))
     identity = ca.issue_cert("client@example.org")
     ca.cert_pem.write_to_path(str(rawdl.folder / "ca.pem"))
     identity.cert_chain_pems[0].write_to_path(str(rawdl.folder / "certificate.pem"))
