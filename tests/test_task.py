@@ -496,9 +496,8 @@ def test_T21_the_waiters_come_last(client: rawdl.Client, origin: Origin):
 
     recorder, told = Recorder(), []
     task = recorder.download(client, url=origin.serve("/a", WHOLE), sink=rawdl.MemorySink())
-    join = in_thread(lambda: (task.result(10), told.extend(recorder.names)))
     recorder.react("success", lambda event: told.append("success"))
-    join()
+    in_thread(lambda: (task.result(10), told.extend(recorder.names)))()
     assert told[0] == "success"
     assert told[-2:] == ["success", "complete"]
 
