@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +13,7 @@ from typing import Self
 
 import trustme
 
-from tests.servers import START_LIMIT, free_port, start, stop
+from tests.servers import free_port, log_with, start, stop
 
 USER, PASSWORD, REALM = "user", "secret: word", "a realm"
 _MODULES = "mpm_event authn_core authn_file authz_core authz_user auth_basic auth_digest alias filter deflate"
@@ -123,16 +122,9 @@ class Apache:
     def __exit__(self, *exc_info: object) -> None:
         self._end.close()
 
-    def log(self, name: str = "access") -> str:
-        """Return a log so far: `access`, `proxy`, `locked` or `secure`."""
-        return (self._folder / f"{name}.log").read_text()
-
-    def wait_for(self, text: str, name: str) -> None:
-        """Wait until a log has it."""
-        deadline = time.monotonic() + START_LIMIT
-        while text not in self.log(name):
-            assert time.monotonic() < deadline, f"{text!r} is not in {self.log(name)!r}"
-            time.sleep(0.02)
+    def log(self, name: str = "access", words: str = "", times: int = 1) -> str:
+        """Return a log, `access`, `proxy`, `locked` or `secure`, as soon as it has these words so often."""
+        return log_with(self._folder / f"{name}.log", words, times)
 
     def _write(self, http: int, proxy: int, locked: int, secure: int) -> None:
         certificate = self._ca.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem

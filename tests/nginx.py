@@ -10,7 +10,7 @@ from typing import Self
 
 import trustme
 
-from tests.servers import free_port, start, stop
+from tests.servers import free_port, log_with, start, stop
 
 CONFIG = """
 daemon off;
@@ -90,9 +90,9 @@ class Nginx:
     def __exit__(self, *exc_info: object) -> None:
         stop(self._process)
 
-    def log(self) -> str:
-        """Return the access log so far."""
-        return (self._folder / "access.log").read_text()
+    def log(self, words: str = "") -> str:
+        """Return the access log, as soon as it has these words."""
+        return log_with(self._folder / "access.log", words)
 
     def _config(self, **ports: int) -> str:
         never = os.urandom(16).hex()

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from pathlib import Path
 from socket import socket
 
 START_LIMIT = 10.0  # seconds: hang guard
@@ -41,6 +42,15 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def log_with(path: Path, words: str, times: int = 1) -> str:
+    """Return a log that has the words so often by now: servers write it after the response."""
+    deadline = time.monotonic() + START_LIMIT
+    while (log := path.read_text()).count(words) < times:
+        assert time.monotonic() < deadline, f"{words!r} is not {times} times in {log!r}"
+        time.sleep(0.02)
+    return log
 
 
 def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, error: Callable[[], str]) -> None:

@@ -653,7 +653,7 @@ def test_nginx(nginx: Nginx):
     assert fetch(nginx.http + "/slow/bench.bin").content == BODY
     assert fetch(nginx.http + "/redirect/bench.bin").headers["location"].endswith("/bench.bin")
     assert fetch(nginx.http + "/nowhere").status == 404
-    assert "GET /nowhere" in nginx.log()
+    assert "GET /nowhere" in nginx.log("GET /nowhere")
 
 
 def test_nginx_with_chunks(nginx: Nginx):
