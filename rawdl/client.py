@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from rawdl.proto.auth import Credentials
+    from rawdl.stats import ClientStats
     from rawdl.tls import TLS
     from rawdl.trace import Trace
 
@@ -384,6 +385,12 @@ class Client:
         """Return when a step has something to do even if nothing is readable, in the client's clock; None: never."""
         self._check_open()
         return self._loop.next_deadline()
+
+    def stats(self) -> ClientStats:
+        """Return what the client is doing, and what it has done: tasks, connections, bytes.  From any thread."""
+        from rawdl.stats import stats_of
+
+        return stats_of(self._shared)
 
     def _is_idle(self) -> bool:
         return len(self._shared.live) == len(self._shared.paused) and not self._loop.has_callbacks

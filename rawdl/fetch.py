@@ -129,6 +129,7 @@ class Fetch:
 
     def begin(self) -> None:
         """Take a connection or make one, and go on from there."""
+        self._shared.fetches.add(self)
         self._advance()
 
     def join(self, owner: FetchOwner) -> None:
@@ -139,7 +140,8 @@ class Fetch:
     @property
     def received(self) -> int:
         """Payload bytes of the response so far."""
-        return self._exchange.received if self._exchange is not None else 0
+        exchange = self._exchange  # another thread may ask, while it is being replaced
+        return exchange.received if exchange is not None else 0
 
     def __repr__(self) -> str:
         state = "over" if self._over else "paused" if self._paused else self._alarm.phase or "not waiting"
@@ -457,6 +459,9 @@ class Fetch:
             self._connection = None
 
     def _stop(self) -> None:
+        if not self._over:
+            self._shared.fetches.discard(self)
+            self._shared.received += self.received
         self._over = True
         self._step = None
         self._alarm.stop()

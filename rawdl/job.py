@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,11 +13,12 @@ from rawdl.loop import Loop
 from rawdl.pool import Key, Pool
 from rawdl.proto.http11 import HeadWriter
 from rawdl.proto.url import URL
-from rawdl.task import DownloadTask
+from rawdl.task import DownloadTask, TaskState
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from rawdl.fetch import Fetch
     from rawdl.partfile import PartFile
     from rawdl.proto.auth import Authority
     from rawdl.proto.checksums import Checksum
@@ -76,11 +78,15 @@ class Shared:
         "context_for",
         "cookies",
         "dialer",
+        "ended",
+        "fetches",
         "live",
         "loop",
         "paused",
         "pipe",
         "pool",
+        "received",
+        "told",
         "writer",
     )
 
@@ -105,6 +111,16 @@ class Shared:
         self.pipe = SparePipe()
         self.live: set[DownloadTask] = set()  # the tasks that are not settled
         self.paused: set[DownloadTask] = set()  # those of them that wait for somebody to call resume()
+        self.ended: Counter[TaskState] = Counter()  # how many tasks, by how
+        self.fetches: set[Fetch] = set()  # that are under way
+        self.received = 0  # bytes of bodies, by those that have ended
+        self.told = 0  # the most that was told of these bytes
+
+    def settled(self, task: DownloadTask, state: TaskState) -> None:
+        """Take note that a task is about to tell its end."""
+        self.live.discard(task)
+        self.paused.discard(task)
+        self.ended[state] += 1
 
     def key(self, job: Job, url: URL, *, has_left: bool) -> Key:
         """Return what a connection for a URL of a job is known by.  ProxyError or TLSError if there is no way to it.

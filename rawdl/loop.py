@@ -221,7 +221,6 @@ class Loop:
     def back_from(self, began: float) -> None:
         """Take note that other people's code ran from ``began`` until now."""
         self.now = self._clock()
-        self.turns = 0
         self.absent += self.now - began
 
     def wall_offset(self) -> float:

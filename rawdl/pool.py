@@ -256,6 +256,17 @@ class Pool:
         if due:
             self._expiry = self._loop.call_at(min(due), self._expire)
 
+    # Looking
+
+    def by_origin(self) -> dict[Origin, tuple[int, int]]:
+        """Return how many slots are out for each origin, and how many connections to it are idle.  In any thread."""
+        found: dict[Origin, tuple[int, int]] = {}
+        for key, host in list(self._hosts.items()):
+            held, idle = found.get(key.origin, (0, 0))
+            if host.held or host.idle:
+                found[key.origin] = held + host.held, idle + len(host.idle)
+        return found
+
     def close(self) -> None:
         """Close every idle connection."""
         if self._expiry is not None:

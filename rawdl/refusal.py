@@ -5,7 +5,7 @@ from __future__ import annotations
 from rawdl.errors import Aborted, DownloadError
 from rawdl.job import Shared
 from rawdl.proto.progress import ProgressUpdate
-from rawdl.task import DownloadTask, TaskState
+from rawdl.task import DownloadTask, TaskState, end_state
 
 
 class Refusal:
@@ -21,9 +21,10 @@ class Refusal:
         shared.loop.call_soon(self._settle)
 
     def _settle(self) -> None:
-        self._shared.live.discard(self._task)
         refused = self._task.claim()
-        self._task.settle(None, self._error if refused else Aborted("the download was aborted before it began"))
+        error = self._error if refused else Aborted("the download was aborted before it began")
+        self._shared.settled(self._task, end_state(error))
+        self._task.settle(None, error)
 
     def abort(self) -> None:
         """Have it end as aborted instead."""

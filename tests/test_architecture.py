@@ -88,6 +88,7 @@ LAYERS: dict[str, set[str]] = {
     "engine": {"errors", "loop", "job", "fetch", "retrieval", "store", "telling", "results", "task", "proto."},
     "refusal": {"errors", "job", "task", "proto."},
     "aio": {"errors", "driver", "results", "task"},
+    "stats": {"job", "task", "proto."},
     "passwords": {"proto."},
     "cookies": {"proto."},
     "policies": set(),
@@ -109,7 +110,7 @@ LAYERS: dict[str, set[str]] = {
         "results",
     }
     | {"driver"}
-    | {"task", "trace", "job", "engine", "refusal", "aio", "proto."},
+    | {"task", "trace", "job", "engine", "refusal", "aio", "stats", "proto."},
     "__init__": {"version", "errors", "results", "profile", "sinks", "task", "tls", "client", "proto."},
     "cli.": {
         "__init__",
