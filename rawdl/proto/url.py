@@ -125,6 +125,7 @@ class URL:
 
     @property
     def origin(self) -> Origin:
+        """What its connections and credentials belong to."""
         return Origin(self.scheme, self.host, self.port)
 
     @property
