@@ -137,14 +137,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'rawdl' has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a type checker is to miss a name that is none of these
 
-    value = globals()[name] = getattr(import_module(f"rawdl.{home}"), name)
-    return value
+    def __getattr__(name: str) -> Any:
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module 'rawdl' has no attribute {name!r}")
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(f"rawdl.{home}"), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -34,6 +34,7 @@ length: str = task.result().data_length  # assignment
 task.state = rawdl.TaskState.QUEUED  # misc
 rawdl.Retry(5)  # call-arg
 rawdl.TLS(minimum_version="1.1")  # arg-type
+rawdl.Nothing  # attr-defined
 client.stats().bytes_received.decode()  # attr-defined
 """
 
