@@ -29,6 +29,11 @@ def conceal(arguments: Iterable[str], patterns: Iterable[str]) -> None:
             _overwrite(found)
 
 
+def in_fields(header: Iterable[tuple[str, str | None]]) -> list[str]:
+    """Return patterns for the values of header fields."""
+    return [rf"({re.escape(name)}[ \t]*:[ \t]*){re.escape(value)}" for name, value in header if value]
+
+
 def _overwrite(patterns: Sequence[str]) -> None:
     import ctypes
 

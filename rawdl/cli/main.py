@@ -39,11 +39,11 @@ def _get(arguments: list[str]) -> int:
         parser.error(objection)
 
     from rawdl.cli import get
-    from rawdl.cli.conceal import conceal
+    from rawdl.cli.conceal import conceal, in_fields
     from rawdl.cli.options import options_of
     from rawdl.cli.report import UsageError
 
-    conceal(arguments, _secrets(given))
+    conceal(arguments, in_fields(given.header) + _secrets(given))
     try:
         return get.run(options_of(given))
     except (UsageError, ArgumentTypeError) as exc:
@@ -51,10 +51,9 @@ def _get(arguments: list[str]) -> int:
 
 
 def _secrets(given: Namespace) -> list[str]:
-    """Return patterns for what must not stay in the list of processes, beside what URLs have."""
-    secrets = [rf"({re.escape(name)}[ \t]*:[ \t]*){re.escape(value)}" for name, value in given.header if value]
+    """Return patterns for what must not stay in the list of processes, beside what URLs and header fields have."""
     whole = [getattr(given, name, "") for name in ("user", "bearer", "cookie")]
-    return secrets + [rf"(){re.escape(text)}(?=\0)" for text in whole if text]
+    return [rf"(){re.escape(text)}(?=\0)" for text in whole if text]
 
 
 def _demo(arguments: list[str]) -> int:
@@ -69,6 +68,12 @@ def _demo(arguments: list[str]) -> int:
     return demo.run(given.size)
 
 
+def _record(arguments: list[str]) -> int:
+    from rawdl.cli import record
+
+    return record.main(arguments)
+
+
 def _replay(arguments: list[str]) -> int:
     from rawdl.cli import replay
 
@@ -79,7 +84,12 @@ _DEMO: Final = """\
 Download from an origin on this machine, a child process, over http and https:
 header event, progress, checksum, abort. Needs no network, leaves no file."""
 
-_COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {"get": _get, "demo": _demo, "replay": _replay}
+_COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
+    "get": _get,
+    "demo": _demo,
+    "record": _record,
+    "replay": _replay,
+}
 
 
 def _flushed() -> bool:

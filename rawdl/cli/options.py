@@ -123,7 +123,7 @@ def _credentials(plain: dict[str, Any]) -> Credentials | None:
 
 def client_of(options: Options, jar: CookieJar | None, trace: Trace | None) -> Client:
     """Make the client.  Raise UsageError for an option that makes no sense, Unusable for a PEM file that is none."""
-    tls = _tls_of(options)
+    tls = tls_of(options)
     settings = dict(options.client)
     if options.no_proxy is not None:
         settings["proxy"] = _exempt(settings.get("proxy", "env"), options.no_proxy)
@@ -151,7 +151,8 @@ def _culprit(exc: Exception, options: Options) -> str:
     return next((flag for words, flag in flags.items() if text.startswith(words)), "-n")
 
 
-def _tls_of(options: Options) -> TLS | None:
+def tls_of(options: Options) -> TLS | None:
+    """Make the settings of TLS, None for the usual ones.  Raises what `client_of` does."""
     if not options.tls:
         return None
     from rawdl.tls import TLS

@@ -45,9 +45,9 @@ _SPLITS: Final = ("whole", "bytes", "7", "random:0")
 _LIMITS: Final = tuple(field.name for field in fields(Limits) if field.name not in ("decoded", "ratio"))
 
 _DESCRIPTION: Final = """\
-Read recorded responses as a download would, with no socket: what a fuzzer or
-a capture has written. There is one reading, however the bytes are cut; no flag
-makes it lenient."""
+Read recorded responses as a download would, with no socket: what rawdl record
+has written, or a fuzzer. There is one reading, however the bytes are cut; no
+flag makes it lenient."""
 _EPILOG: Final = """\
 exit status (of several failures, the first file's):
     0 complete             8 rejected             63 too large
