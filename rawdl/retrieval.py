@@ -188,7 +188,7 @@ class Retrieval:
     def fetch_answered(self, head: HeadReceived) -> Sink:
         """Say where the body of a response goes, or raise what it means instead."""
         loop = self._shared.loop
-        answer = self._course.answered(head, loop.wall_time)
+        answer = self._course.answered(head, loop.now, loop.wall_time)
         if isinstance(answer, Take):
             return self._take(answer, head)
         assert self._fetch is not None
@@ -380,7 +380,7 @@ class Retrieval:
         if now - self._resumed_at < _AT_ONCE and is_transient(error):
             self._resumed_at = -inf
             return 0.0  # the server did not wait for the end of our pause
-        delay = course.failed(error, written, int.from_bytes(os.urandom(4), "big") / 2**32)
+        delay = course.failed(error, written, now, int.from_bytes(os.urandom(4), "big") / 2**32)
         if delay is None and course.goes_elsewhere(error):
             self._store.vouch()
             return 0.0

@@ -241,7 +241,7 @@ class Course:
 
     # Answers
 
-    def answered(self, head: HeadReceived, wall_clock: Callable[[], float]) -> Answer:
+    def answered(self, head: HeadReceived, now: float, wall_clock: Callable[[], float]) -> Answer:
         """Say what a response means.
 
         Raises RedirectError for one that must not be followed, StatusError for one that is to be tried again or that
@@ -258,11 +258,13 @@ class Course:
                 self.following = True
                 return Follow(_is_worth_draining(head), here=True)
             self._authority.accepted()
-        if status >= 400 and self._tries().retries_status(status):
-            self._retry_after = parse_retry_after(head.header.get("retry-after", ""), wall_clock=wall_clock())
-            raise status_error(status, self.url.redacted)
-        if status >= 400 and self.mirrors:
-            raise status_error(status, self.url.redacted)
+        if status >= 400:
+            retry_after = parse_retry_after(head.header.get("retry-after", ""), wall_clock=wall_clock())
+            if self._tries().retries_status(status, now, retry_after):
+                self._retry_after = retry_after
+                raise status_error(status, self.url.redacted)
+            if self.mirrors:
+                raise status_error(status, self.url.redacted)
         if self.asked is not None:
             return self._continued(self.asked, head)
         self._begins_anew(head)
@@ -323,14 +325,14 @@ class Course:
 
     # Failures
 
-    def failed(self, error: DownloadError, written: int, random: float) -> float | None:
+    def failed(self, error: DownloadError, written: int, now: float, random: float) -> float | None:
         """Return how many seconds to wait before another try, or None: that was the last.
 
         ``written`` is what is in the sink, from the start of the file; ``random`` is from [0, 1).
         """
         brought = written - self.best
         delay = self._tries().failed(
-            error, progressed=brought > 0, random=random, retry_after=self._retry_after, brought=brought
+            error, now, progressed=brought > 0, random=random, retry_after=self._retry_after, brought=brought
         )
         self.best = max(self.best, written)
         return delay

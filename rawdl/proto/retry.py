@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from math import inf
 from sys import float_info
 from typing import Final
 
@@ -45,6 +46,9 @@ class Retry:
     ``statuses`` are the status codes that are tried again, out of 400..599: any collection, kept as a frozenset.  With
     ``respect_retry_after`` the wait is no shorter than the response's Retry-After (RFC 9110 10.2.3), of which
     ``max_retry_after`` is the most that is waited.
+
+    ``max_time`` bounds how long it goes on without a new byte, from the first failure on: the last try begins no later
+    than that, and none where Retry-After is later.  None for no bound.
     """
 
     attempts: int = 5
@@ -55,6 +59,7 @@ class Retry:
     statuses: Collection[int] = frozenset({408, 429, 500, 502, 503, 504})
     respect_retry_after: bool = True
     max_retry_after: float = 300.0
+    max_time: float | None = None
 
     def __post_init__(self) -> None:
         _check_int("attempts", self.attempts, 1, None)
@@ -62,6 +67,8 @@ class Retry:
         _check_float("factor", self.factor, 1)
         _check_float("max_delay", self.max_delay, 0)
         _check_float("max_retry_after", self.max_retry_after, 0)
+        if self.max_time is not None:
+            _check_float("max_time", self.max_time, 0)
         if not isinstance(self.jitter, str):
             raise TypeError(f"retry.jitter is a str, not {self.jitter!r}")
         if self.jitter not in ("full", "none"):
@@ -102,11 +109,12 @@ class Attempts:
     come without tracebacks: those hold frames, and with them all that a failed try had in its hands.
     """
 
-    __slots__ = ("_barren", "_ceiling", "_history", "_retry")
+    __slots__ = ("_barren", "_ceiling", "_history", "_retry", "_since")
 
     def __init__(self, retry: Retry, history: Iterable[DownloadError] = ()) -> None:
         self._retry = retry
         self._barren = 0  # tries in a row that brought nothing
+        self._since: float | None = None  # the first failure since a new byte
         self._ceiling = min(retry.backoff, retry.max_delay)  # of the next wait
         self._history: deque[DownloadError] = deque(history, maxlen=_REMEMBERED)
 
@@ -115,13 +123,16 @@ class Attempts:
         """What an error or a result that comes now has as its ``attempts``."""
         return tuple(self._history)
 
-    def retries_status(self, status_code: int) -> bool:
+    def retries_status(self, status_code: int, now: float, retry_after: float | None = None) -> bool:
         """Return whether a response with this status is to be tried again: `failed` would then return a wait."""
-        return status_code in self._retry.statuses and self._has_more(self._barren + 1)
+        if status_code not in self._retry.statuses or not self._has_more(self._barren + 1):
+            return False
+        return self._has_time(self._left(now), retry_after)
 
     def failed(
         self,
         error: DownloadError,
+        now: float,
         *,
         progressed: bool,
         random: float,
@@ -130,24 +141,37 @@ class Attempts:
     ) -> float | None:
         """Take note that a try ended with ``error``; return the seconds to wait before the next, or None: that was all.
 
-        ``progressed`` says whether the try brought bytes that were not there before it, and ``brought`` how many.
-        ``random`` is drawn by the caller from [0, 1).  ``retry_after`` is what the response said, in seconds.  An error
-        that is followed by another try joins the history; the last one does not: it is what the task ends with.
+        ``now`` is the time, in seconds of one clock.  ``progressed`` says whether the try brought bytes that were not
+        there before it, and ``brought`` how many.  ``random`` is drawn by the caller from [0, 1).  ``retry_after`` is
+        what the response said, in seconds.  An error that is followed by another try joins the history; the last one
+        does not: it is what the task ends with.
         """
         if progressed:
-            self._barren = 0
+            self._barren, self._since = 0, None
             self._ceiling = min(self._retry.backoff, self._retry.max_delay)
         else:
             self._barren += 1
-        if not self._has_more(self._barren) or not self._may_repeat(error):
+        left = self._left(now)
+        if self._since is None:
+            self._since = now
+        if not self._has_more(self._barren) or not self._has_time(left, retry_after) or not self._may_repeat(error):
             return None
         _drop_tracebacks(error)
         self._history.append(error)
         delay = self._next_delay(random)
-        return max(0.0 if brought >= WORTH_ANOTHER else delay, self._asked_for(retry_after))
+        return min(left, max(0.0 if brought >= WORTH_ANOTHER else delay, self._asked_for(retry_after)))
 
     def _has_more(self, barren: int) -> bool:
         return self._retry.attempts > 1 and barren < self._retry.attempts  # one is one, whatever it brought
+
+    def _left(self, now: float) -> float:
+        """Return how many seconds from now on the last try may begin."""
+        if self._retry.max_time is None:
+            return inf
+        return self._retry.max_time - (0.0 if self._since is None else now - self._since)
+
+    def _has_time(self, left: float, retry_after: float | None) -> bool:
+        return left > 0 and self._asked_for(retry_after) <= left
 
     def _may_repeat(self, error: DownloadError) -> bool:
         if isinstance(error, StatusError):

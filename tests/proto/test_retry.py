@@ -47,7 +47,7 @@ def lost() -> ConnectionLost:
 
 def waits(retry: Retry, count: int, *, progressed: bool = False, random: float = HIGHEST) -> list[float | None]:
     attempts = Attempts(retry)
-    return [attempts.failed(lost(), progressed=progressed, random=random) for _ in range(count)]
+    return [attempts.failed(lost(), 0.0, progressed=progressed, random=random) for _ in range(count)]
 
 
 # The settings
@@ -78,6 +78,7 @@ GOOD = [
     ("factor", [1, 1.0, 1.5, 10**300]),
     ("max_delay", [0, 0.5, 1e300]),
     ("max_retry_after", [0, 86400]),
+    ("max_time", [None, 0, 600.0]),
     ("jitter", ["full", "none"]),
     ("respect_retry_after", [True, False]),
     ("statuses", [{400}, {599}]),
@@ -86,13 +87,17 @@ NO_NUMBERS = [None, "1", b"1", 1j, [1], True, False]
 WRONG_TYPE = [
     ("attempts", [*NO_NUMBERS, 1.0]),
     *((name, NO_NUMBERS) for name in ("backoff", "factor", "max_delay", "max_retry_after")),
+    ("max_time", NO_NUMBERS[1:]),
     ("jitter", [None, 1, b"full", True]),
     ("respect_retry_after", [None, 0, 1, "yes"]),
     ("statuses", [None, 503, True, "503", [503.0], ["503"], [None], [True]]),
 ]
 WRONG_VALUE = [
     ("attempts", [0, -1]),
-    *((name, [-1, -0.001, nan, inf, -inf, 10**400]) for name in ("backoff", "max_delay", "max_retry_after")),
+    *(
+        (name, [-1, -0.001, nan, inf, -inf, 10**400])
+        for name in ("backoff", "max_delay", "max_retry_after", "max_time")
+    ),
     ("factor", [0, 0.999, -2, nan, inf, 10**400]),
     ("jitter", ["", "Full", "equal", "decorrelated"]),
     ("statuses", [[399], [600], [503, 200], [-503]]),
@@ -130,7 +135,7 @@ def test_S33_so_many_tries_in_all(n: int) -> None:
 
 def test_S33_one_attempt_is_one_whatever_it_brought() -> None:
     assert waits(Retry(attempts=1), 3, progressed=True) == [None] * 3
-    assert not Attempts(Retry(attempts=1)).retries_status(503)
+    assert not Attempts(Retry(attempts=1)).retries_status(503, 0.0)
 
 
 def test_R14_progress_gives_the_attempts_back() -> None:
@@ -142,8 +147,8 @@ def test_R14_five_tries_in_a_row_without_a_byte_end_it() -> None:
     attempts = Attempts(Retry(attempts=5))
     for _ in range(3):
         for progressed in (True, False, False, False, False):
-            assert attempts.failed(lost(), progressed=progressed, random=0.5) is not None
-    assert attempts.failed(lost(), progressed=False, random=0.5) is None
+            assert attempts.failed(lost(), 0.0, progressed=progressed, random=0.5) is not None
+    assert attempts.failed(lost(), 0.0, progressed=False, random=0.5) is None
     assert repr(attempts) == "<Attempts 5 of 5 without progress>"
 
 
@@ -166,7 +171,9 @@ def test_full_jitter_is_a_part_of_all_of_it() -> None:
 
 def test_full_jitter_is_even() -> None:
     draw = random.Random(1).random
-    found = sorted(Attempts(Retry(backoff=8.0)).failed(lost(), progressed=False, random=draw()) for _ in range(2000))
+    found = sorted(
+        Attempts(Retry(backoff=8.0)).failed(lost(), 0.0, progressed=False, random=draw()) for _ in range(2000)
+    )
     for i in range(1, 8):
         assert found[i * 250] == pytest.approx(i, abs=0.4)
 
@@ -174,7 +181,7 @@ def test_full_jitter_is_even() -> None:
 def test_R14_progress_sets_the_wait_back() -> None:
     attempts = Attempts(Retry(jitter="none"))
     steps = [False, False, False, True, False, False, True, True]
-    found = [attempts.failed(lost(), progressed=progressed, random=0.0) for progressed in steps]
+    found = [attempts.failed(lost(), 0.0, progressed=progressed, random=0.0) for progressed in steps]
     assert found == [0.5, 1, 2, 0.5, 1, 2, 0.5, 0.5]
 
 
@@ -204,12 +211,12 @@ RETRY_AFTER = [
 def test_H1_retry_after_is_the_least_up_to_its_limit(retry_after, settings, wait) -> None:
     attempts = Attempts(Retry(jitter="none", **settings))
     error = StatusError("503", status_code=503)
-    assert attempts.failed(error, progressed=False, random=0.0, retry_after=retry_after) == wait
+    assert attempts.failed(error, 0.0, progressed=False, random=0.0, retry_after=retry_after) == wait
 
 
 def test_H1_jitter_does_not_undercut_retry_after() -> None:
     error = StatusError("503", status_code=503)
-    assert Attempts(Retry()).failed(error, progressed=False, random=0.0, retry_after=3.0) == 3.0
+    assert Attempts(Retry()).failed(error, 0.0, progressed=False, random=0.0, retry_after=3.0) == 3.0
 
 
 @STEADY
@@ -231,8 +238,8 @@ def test_S33_R14_whatever_happens(retry: Retry, tries) -> None:
     attempts, barren = Attempts(retry), 0
     for progressed, drawn, retry_after, status in tries:
         error = StatusError("no", status_code=status)
-        promised = attempts.retries_status(status)
-        wait = attempts.failed(error, progressed=progressed, random=drawn, retry_after=retry_after)
+        promised = attempts.retries_status(status, 0.0)
+        wait = attempts.failed(error, 0.0, progressed=progressed, random=drawn, retry_after=retry_after)
         barren = 0 if progressed else barren + 1
         assert (wait is not None) == (status == 503 and retry.attempts > 1 and barren < retry.attempts)
         assert progressed or promised == (wait is not None)
@@ -241,30 +248,69 @@ def test_S33_R14_whatever_happens(retry: Retry, tries) -> None:
         assert min(retry_after or 0.0, retry.max_retry_after) <= wait <= max(retry.max_delay, retry.max_retry_after)
 
 
+# For how long
+
+MINUTE = Retry(attempts=1000, backoff=20.0, factor=1.0, jitter="none", max_time=60.0)
+
+
+def waits_at(retry: Retry, *moments: float, progressed: bool = False) -> list[float | None]:
+    attempts = Attempts(retry)
+    return [attempts.failed(lost(), now, progressed=progressed, random=0.0) for now in moments]
+
+
+def test_the_last_try_begins_when_the_time_is_over() -> None:
+    assert waits_at(MINUTE, 1000.0, 1030.0, 1059.0, 1060.0) == [20.0, 20.0, 1.0, None]
+
+
+def test_no_time_is_no_second_try() -> None:
+    assert waits_at(Retry(max_time=0), 5.0) == [None]
+
+
+def test_a_new_byte_begins_the_time_anew() -> None:
+    assert waits_at(MINUTE, 0.0, 1e3, 1e6, progressed=True) == [20.0] * 3
+    attempts = Attempts(MINUTE)
+    steps = [(0.0, False), (50.0, True), (100.0, False), (110.0, False)]
+    found = [attempts.failed(lost(), now, progressed=progressed, random=0.0) for now, progressed in steps]
+    assert found == [20.0, 20.0, 10.0, None]
+
+
+def test_H1_a_retry_after_that_is_later_is_not_waited_for() -> None:
+    for retry_after, wait in ((60.0, 60.0), (60.1, None)):
+        attempts, error = Attempts(MINUTE), StatusError("503", status_code=503)
+        assert attempts.retries_status(503, 7.0, retry_after) == (wait is not None)
+        assert attempts.failed(error, 7.0, progressed=False, random=0.0, retry_after=retry_after) == wait
+
+
+def test_a_status_is_an_answer_when_the_time_is_over() -> None:
+    attempts = Attempts(MINUTE)
+    attempts.failed(lost(), 0.0, progressed=False, random=0.0)
+    assert [attempts.retries_status(503, now) for now in (59.9, 60.0)] == [True, False]
+
+
 # Statuses
 
 
 def test_H1_the_statuses_that_are_tried_again() -> None:
     attempts = Attempts(Retry())
-    again = [code for code in range(100, 600) if attempts.retries_status(code)]
+    again = [code for code in range(100, 600) if attempts.retries_status(code, 0.0)]
     assert again == [408, 429, 500, 502, 503, 504]
-    assert Attempts(Retry(statuses=[404])).retries_status(404)
-    assert not Attempts(Retry(statuses=[])).retries_status(503)
+    assert Attempts(Retry(statuses=[404])).retries_status(404, 0.0)
+    assert not Attempts(Retry(statuses=[])).retries_status(503, 0.0)
 
 
 def test_H1_a_status_is_tried_again_while_a_try_is_left() -> None:
     attempts = Attempts(Retry(attempts=3))
     answers = []
     for _ in range(3):
-        answers.append(attempts.retries_status(503))
-        attempts.failed(StatusError("503", status_code=503), progressed=False, random=0.0)
+        answers.append(attempts.retries_status(503, 0.0))
+        attempts.failed(StatusError("503", status_code=503), 0.0, progressed=False, random=0.0)
     assert answers == [True, True, False]
 
 
 @pytest.mark.parametrize(("status", "again"), [(404, False), (501, False), (503, True)])
 def test_H1_an_error_for_a_status_follows_the_statuses(status: int, again: bool) -> None:
     error = StatusError(str(status), status_code=status)
-    assert (Attempts(Retry()).failed(error, progressed=False, random=0.0) is not None) == again
+    assert (Attempts(Retry()).failed(error, 0.0, progressed=False, random=0.0) is not None) == again
 
 
 # Which errors
@@ -312,14 +358,14 @@ NEVER = [
 @pytest.mark.parametrize("error", AGAIN, ids=repr)
 def test_what_may_succeed_a_little_later(error: DownloadError) -> None:
     assert is_transient(error)
-    assert Attempts(Retry()).failed(error, progressed=False, random=0.0) is not None
+    assert Attempts(Retry()).failed(error, 0.0, progressed=False, random=0.0) is not None
 
 
 @pytest.mark.parametrize("error", NEVER, ids=repr)
 def test_what_would_fail_again(error: DownloadError) -> None:
     assert not is_transient(error)
     if not isinstance(error, StatusError):
-        assert Attempts(Retry()).failed(error, progressed=True, random=0.0) is None
+        assert Attempts(Retry()).failed(error, 0.0, progressed=True, random=0.0) is None
 
 
 def test_every_kind_of_error_is_decided() -> None:
@@ -341,7 +387,7 @@ def test_the_history_is_of_the_tries_before() -> None:
     first, second, last = lost(), IncompleteHead("closed"), lost()
     assert attempts.history == ()
     for error in (first, second, last):
-        attempts.failed(error, progressed=False, random=0.0)
+        attempts.failed(error, 0.0, progressed=False, random=0.0)
     assert attempts.history == (first, second)  # so that the last may carry it
     last.attempts = attempts.history
     assert [str(error) for error in pickle.loads(pickle.dumps(last)).attempts] == [str(first), str(second)]
@@ -351,7 +397,7 @@ def test_the_history_is_bounded() -> None:
     attempts = Attempts(Retry())
     tried = [lost() for _ in range(1000)]
     for error in tried:
-        attempts.failed(error, progressed=True, random=0.0)
+        attempts.failed(error, 0.0, progressed=True, random=0.0)
     assert attempts.history == tuple(tried[-100:])
 
 
@@ -374,7 +420,7 @@ def raised() -> Iterator[BaseException]:
 def test_the_history_keeps_reasons_and_no_frames() -> None:
     accident, reset, error = raised()
     assert all(exc.__traceback__ is not None for exc in (accident, reset, error))
-    Attempts(Retry()).failed(error, progressed=False, random=0.0)
+    Attempts(Retry()).failed(error, 0.0, progressed=False, random=0.0)
     assert error.__cause__ is reset and reset.__context__ is accident
     assert all(exc.__traceback__ is None for exc in (accident, reset, error))
 
@@ -382,10 +428,10 @@ def test_the_history_keeps_reasons_and_no_frames() -> None:
 def test_reasons_in_a_circle_are_no_trap() -> None:
     error, other = lost(), OSError()
     error.__cause__, other.__cause__ = other, error
-    assert Attempts(Retry()).failed(error, progressed=False, random=0.0) is not None
+    assert Attempts(Retry()).failed(error, 0.0, progressed=False, random=0.0) is not None
 
 
 def test_the_error_that_a_task_ends_with_keeps_its_traceback() -> None:
     *_, error = raised()
-    Attempts(Retry(attempts=1)).failed(error, progressed=False, random=0.0)
+    Attempts(Retry(attempts=1)).failed(error, 0.0, progressed=False, random=0.0)
     assert error.__traceback__ is not None

@@ -339,6 +339,14 @@ def test_H1_retry_after(world: World, value: str, options: dict[str, Any], secon
     assert world.elapsed == pytest.approx(seconds + 2 * TRY)
 
 
+def test_the_last_try_begins_when_the_time_for_tries_is_over(world: World):
+    serve(world, A, Script(status=503))
+    retry = rawdl.Retry(attempts=1000, backoff=20.0, factor=1.0, jitter="none", max_time=50.0)
+    taken = journey(world, client={"retry": retry})
+    assert world.elapsed == pytest.approx(50.0 + 2 * TRY)
+    assert isinstance(taken.end, rawdl.DownloadResult) and len(taken.end.attempts) == 3
+
+
 def test_H1_retry_after_a_date(world: World):
     until = formatdate(time.time() + 50000, usegmt=True)
     serve(world, A, [Script(status=503, header=(("Retry-After", until),)), OK])
