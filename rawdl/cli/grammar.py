@@ -295,6 +295,7 @@ _TIMES: Final = (
     _value("--limit-rate", "client.rate_limit", "SIZE", "be no faster than that a second, all together", size),
     _value("--retries", "retry.attempts", "N", "try again N times in a row without a new byte (4)", _tries),
     _value("--retry-delay", "retry.backoff", "S", "wait so long each time, not longer and longer", seconds),
+    _value("--retry-max-time", "retry.max_time", "S", "stop trying when no byte has come for so long", seconds),
 )
 _OUTPUT: Final = (
     _flag("-q --quiet", "quiet", "print errors only"),

@@ -47,4 +47,4 @@ def test_bash_completes_a_flag(rawdl: Command) -> None:
     (rawdl.folder / "script").write_bytes(rawdl("--print-completion", "bash").stdout)
     code = 'source ./script; COMP_WORDS=(rawdl --retr); COMP_CWORD=1; _rawdl; echo "${COMPREPLY[@]}"'
     done = subprocess.run([bash, "-c", code], cwd=rawdl.folder, capture_output=True, text=True, timeout=GUARD)
-    assert (done.stdout, done.stderr) == ("--retries --retry-delay\n", "")
+    assert (done.stdout, done.stderr) == ("--retries --retry-delay --retry-max-time\n", "")

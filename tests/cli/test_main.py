@@ -91,6 +91,7 @@ def test_an_empty_agent_is_none(asked: list[object]) -> None:
         ("--speed-time 5", {"low_speed": (1, 5.0)}),
         ("--retries 0", {"retry": rawdl.Retry(attempts=1)}),
         ("--retry-delay 2", {"retry": rawdl.Retry(backoff=2.0, factor=1.0, jitter="none", max_delay=2.0)}),
+        ("--retry-max-time 60", {"retry": rawdl.Retry(max_time=60.0)}),
         ("--max-redirects 3", {"redirects": rawdl.Redirects(limit=3)}),
         ("--allow-downgrade", {"redirects": rawdl.Redirects(allow_downgrade=True)}),
         ("--connect-timeout 5", {"timeouts": rawdl.Timeouts(setup=5.0)}),
