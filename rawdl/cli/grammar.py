@@ -23,7 +23,9 @@ _HOST: Final = r"(\[[^]]*\]|[^][:]*)"
 
 
 class Parser(ArgumentParser):
-    """An argument parser whose complaints are one line."""
+    """An argument parser whose complaints are one line, which begins with the ``place`` of what is wrong."""
+
+    place = ""
 
     def __init__(self, prog: str, description: str, usage: str | None = None, epilog: str | None = None) -> None:
         super().__init__(
@@ -40,7 +42,7 @@ class Parser(ArgumentParser):
         """Print it and exit."""
         from rawdl.proto.fields import escape
 
-        self.exit(2, f"rawdl: {escape(message)} (rawdl --help tells more)\n")
+        self.exit(2, f"rawdl: {escape(self.place + message)} (rawdl --help tells more)\n")
 
 
 class _Help(RawDescriptionHelpFormatter):
@@ -302,6 +304,7 @@ _OUTPUT: Final = (
     _flag("-v --verbose", "verbose", "print each step, and the header fields"),
     _value("--trace", "trace", "FILE", "write each step there, as lines of JSON", _file),
     _flag("--json", "json", "print events as lines of JSON on standard output"),
+    _value("--config", "config", "FILE", "read options there, not ~/.config/rawdl/config; none: nowhere", _file),
     _value("-w --write-out", "write_out", "FORMAT", "print that after each file; %%{...} as curl has it"),
 )
 _TABLES: Final = {

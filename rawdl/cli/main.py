@@ -34,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _get(arguments: list[str]) -> int:
     parser = get_parser()
-    given = parser.parse_intermixed_args(arguments)
+    from rawdl.cli.config import with_config
+
+    given = with_config(parser.parse_intermixed_args(arguments), parser)
     if objection := objection_to(given):
         parser.error(objection)
 

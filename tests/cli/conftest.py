@@ -42,6 +42,7 @@ class Command:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "TMPDIR": str(folder)}
+        self.environment["XDG_CONFIG_HOME"] = str(folder.parent / "config")
 
     def argv(self, *arguments: str) -> list[str]:
         return [sys.executable, "-W", "error", "-m", "rawdl", *arguments]
