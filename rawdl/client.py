@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from rawdl.arguments import (
     address_rules,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from http.cookiejar import CookieJar
     from ssl import SSLContext
 
+    from rawdl.options import CommonOptions, MoreOptions, TaskOptions
     from rawdl.proto.auth import Credentials
     from rawdl.stats import ClientStats
     from rawdl.tls import TLS
@@ -300,7 +301,7 @@ class Client:
         part.destination.claim()
         return part
 
-    def resume(self, data: Mapping[str, Any], **options: Any) -> DownloadTask:
+    def resume(self, data: Mapping[str, Any], **options: Unpack[MoreOptions]) -> DownloadTask:
         """Go on with a download whose `DownloadTask.resume_data` was kept.
 
         ``options`` are those of `download_file`, and go before what is in ``data``: callbacks and ``header`` must be
@@ -311,7 +312,7 @@ class Client:
         return self.download_file(**{**data, **options})
 
     def download_metalink(
-        self, document: bytes, directory: str | os.PathLike[str] = ".", **options: Any
+        self, document: bytes, directory: str | os.PathLike[str] = ".", **options: Unpack[CommonOptions]
     ) -> list[DownloadTask]:
         """Make a task for each file of a Metalink 4 document (RFC 5854), with its mirrors and its best checksum.
 
@@ -322,13 +323,14 @@ class Client:
         from rawdl.proto.mirrors import parse_metalink
 
         folder = checked_path("directory", directory)
+        given: dict[str, Any] = {"auth": None, **options}
         return [
             self.download_file(
                 url=file.urls[0].url if file.urls else "",
                 file_path=os.path.join(folder, file.name),
                 mirrors=[mirror.url for mirror in file.urls[1:]],
                 checksum=file.checksum,
-                **{"auth": None, **options},
+                **given,
             )
             for file in parse_metalink(document).files
         ]
@@ -486,11 +488,13 @@ def process_client() -> Client:
     return _process_client
 
 
-def download_file(**options: Any) -> DownloadTask:
+def download_file(**options: Unpack[TaskOptions]) -> DownloadTask:
     """Make a task on the process's client; see `Client.download_file` for the options."""
     return process_client().download_file(**options)
 
 
-def download(url: str, file_path: str | os.PathLike[str] | None = None, **options: Any) -> DownloadResult:
+def download(
+    url: str, file_path: str | os.PathLike[str] | None = None, **options: Unpack[MoreOptions]
+) -> DownloadResult:
     """Download ``url`` and return the result, or raise a DownloadError; see `Client.download_file` for the options."""
     return process_client().download_file(url=url, file_path=file_path, **options).result()

@@ -89,6 +89,7 @@ LAYERS: dict[str, set[str]] = {
     "refusal": {"errors", "job", "task", "proto."},
     "aio": {"errors", "driver", "results", "task"},
     "stats": {"job", "task", "proto."},
+    "options": {"errors", "results", "proto."},
     "passwords": {"proto."},
     "cookies": {"proto."},
     "policies": set(),

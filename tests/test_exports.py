@@ -17,6 +17,7 @@ import pytest
 
 import rawdl
 from rawdl import errors
+from rawdl.options import TaskOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = {
@@ -191,3 +192,11 @@ def test_values_can_be_pickled(value: object, shown: str) -> None:
 )
 def test_what_listeners_get_becomes_json(value, names: set[str]) -> None:
     assert names <= json.loads(json.dumps(value.to_dict(), allow_nan=False)).keys()
+
+
+def test_the_type_of_options_is_that_of_the_method() -> None:
+    found = {name: hint.__forward_arg__ for name, hint in TaskOptions.__annotations__.items()}
+    found["url"] = found["url"].removeprefix("Required[").removesuffix("]")
+    wanted = dict(rawdl.Client.download_file.__annotations__)
+    del wanted["return"]
+    assert found == wanted

@@ -29,6 +29,11 @@ import rawdl
 client = rawdl.Client(max_concurrent="10")  # arg-type
 task = client.download_file(url=b"http://example.org/")  # arg-type
 client.download_file(url="", conections=4)  # call-arg
+rawdl.download_file(url="", conections=4)  # call-arg
+rawdl.download_file(file_path="a")  # call-arg
+rawdl.download("", "a", exists=True)  # arg-type
+client.resume({}, conections=4)  # call-arg
+client.download_metalink(b"", conections=4)  # call-arg
 task.on_progress_update(lambda event: event.header)  # attr-defined
 length: str = task.result().data_length  # assignment
 task.state = rawdl.TaskState.QUEUED  # misc
