@@ -1,0 +1,1 @@
+"""``rawdl bench``: how fast downloads are, and what they cost."""
