@@ -57,7 +57,7 @@ def announced(origin: Origin, head: bytes) -> int:
     url = origin.serve("/a", Script(raw=head + b"x" * 100, cut_at=len(head) + 100))
     script = """
         import sys, tracemalloc, rawdl
-        with rawdl.Client() as client:
+        with rawdl.Client(retry=rawdl.Retry(attempts=1)) as client:
             client.download_file(url=sys.argv[1] + "-warm", sink=rawdl.MemorySink()).exception()
             tracemalloc.start()
             error = client.download_file(url=sys.argv[1], sink=rawdl.MemorySink()).exception()
