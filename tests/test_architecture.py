@@ -143,7 +143,7 @@ FOREIGN = {
     "compression": {"proto.decoding"},
     "idna": {"proto.url"},
     "rich": {"cli."},
-    "trustme": {"cli.demo"},
+    "trustme": {"cli.loopback"},
     "httptools": {"cli.compare"},
 }
 NO_IO = {"socket", "ssl", "selectors", "select", "threading", "_thread", "time", "os", "io", "asyncio", "random"}
@@ -155,7 +155,7 @@ NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "types", "co
 THREADS = {"threading"}
 SLOW = {"ssl", "asyncio", "http.client", "urllib.request", "logging", "h11", "threading", "email", "tempfile"}
 # Who may run a program, and what runs one by a shell, or opens a file as a desktop would (E7).
-PROGRAMS = {"cli.demo"}
+PROGRAMS = {"cli.loopback"}
 SHELLS = {"system", "popen", "getoutput", "getstatusoutput", "create_subprocess_shell", "startfile"}
 EXECUTES = re.compile(r"(spawn|exec)[lv]p?e?|posix_spawnp?|create_subprocess_exec")
 RUNNERS = {"subprocess", "pty", "multiprocessing", "webbrowser"}
@@ -392,9 +392,9 @@ def test_a_harmless_import_is_let_through(importer: str, source: str) -> None:
         ("sinks", "import subprocess"),
         ("sinks", "def f():\n    from subprocess import run"),
         ("cli.get", "__import__('subprocess')"),
-        ("cli.demo", "subprocess.run(command, shell=True)"),
-        ("cli.demo", "Popen(command, shell=how)"),
-        ("cli.demo", "subprocess.getoutput(command)"),
+        ("cli.loopback", "subprocess.run(command, shell=True)"),
+        ("cli.loopback", "Popen(command, shell=how)"),
+        ("cli.loopback", "subprocess.getoutput(command)"),
         ("cli.get", "os.system(command)"),
         ("cli.get", "run = os.popen"),
         ("cli.get", "from os import system"),
@@ -408,7 +408,7 @@ def test_E7_a_planted_shell_is_found(importer: str, source: str) -> None:
 
 
 def test_E7_a_program_without_a_shell_is_let_through() -> None:
-    assert shells({"cli.demo": "import subprocess\nsubprocess.Popen([sys.executable], env=environment)"}) == []
+    assert shells({"cli.loopback": "import subprocess\nsubprocess.Popen([sys.executable], env=environment)"}) == []
 
 
 def test_a_module_that_is_in_no_layer_is_found() -> None:

@@ -13,6 +13,7 @@ jar      the cookies, and their files
 prompt   passwords that are not on the command line
 conceal  those that are
 demo     rawdl demo: what the library does, against an origin of its own
+loopback a server of our own, in a child process
 record   rawdl record: a response as it is on the wire, into a file
 replay   rawdl replay: recorded responses, without a socket
 compare  what other parsers make of them

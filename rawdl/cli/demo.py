@@ -6,20 +6,29 @@ digest of what it sends, and when it saw a connection close.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
-from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
-from threading import Thread
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
+from rawdl.cli.loopback import (
+    BLOCK,
+    Broken,
+    Child,
+    Stopped,
+    ca_of,
+    listen,
+    make_certificate,
+    order_given,
+    pieces,
+    report,
+    until_alone,
+)
 from rawdl.cli.meter import Display, Tally, duration_text, rate_text, size_text
 from rawdl.cli.report import SIGNALLED
 from rawdl.cli.signals import Signals
@@ -32,12 +41,9 @@ from rawdl.sinks import DiscardSink
 from rawdl.version import __version__
 
 if TYPE_CHECKING:
-    import ssl
-
     from rawdl.task import DownloadTask
     from rawdl.tls import TLS
 
-_BLOCK: Final = 1 << 20
 _INDENT: Final = 10  # columns of the step's name
 # The slow response: long enough to watch, short enough not to bore.
 _SLOW_SIZE: Final = 8 << 20
@@ -46,7 +52,6 @@ _SLOW_SECONDS: Final = 1.0
 _HELD_SECONDS: Final = 0.5  # between its head and its body
 _ABORTED_SIZE: Final = 64 << 20  # at least: more than all the buffers between here and there hold
 _ABORTED_AT: Final = 25  # per cent
-_PATIENCE: Final = 60.0  # seconds for a report of the child: a guard against hanging, not an expectation
 
 
 def run(size: int) -> int:
@@ -54,8 +59,8 @@ def run(size: int) -> int:
     began = time.monotonic()
     print(f"rawdl {__version__} and an origin of its own: a child process on 127.0.0.1, no network\n", flush=True)
     with TemporaryDirectory(prefix="rawdl-demo-") as folder:
-        certificate = _make_certificate(folder)
-        with Origin(size, certificate) as origin:
+        certificate = make_certificate(folder)
+        with Child(__name__, {"size": size, "certificate": certificate}) as origin:
             show = Show(origin, folder, size)
             steps = [show.headers, show.http, show.https if certificate else show.no_https, show.abort]
             with Signals(show.stop) as signals:
@@ -71,18 +76,10 @@ def run(size: int) -> int:
     return 1 if failed else 0
 
 
-class Broken(Exception):
-    """A promise was not kept; the message says which."""
-
-
-class Stopped(Exception):
-    """The user has seen enough."""
-
-
 class Show:
     """The steps.  Each raises `Broken` or a DownloadError if what it shows is not so."""
 
-    def __init__(self, origin: Origin, folder: str, size: int) -> None:
+    def __init__(self, origin: Child, folder: str, size: int) -> None:
         self._origin = origin
         self._folder = folder
         self._size = size
@@ -123,7 +120,7 @@ class Show:
         """A file arrives whole over https, the certificate verified."""
         from rawdl.tls import TLS
 
-        self._fetch("https", TLS(ca_file=os.path.join(self._folder, "ca.pem")))
+        self._fetch("https", TLS(ca_file=ca_of(self._folder)))
 
     def no_https(self) -> None:
         """There is nothing to show without a certificate."""
@@ -179,7 +176,7 @@ class Show:
     def _digest(self, path: str) -> str:
         digest = sha256()
         with open(path, "rb", buffering=0) as file:
-            while block := file.read(_BLOCK):
+            while block := file.read(BLOCK):
                 digest.update(block)
                 self._check()
         return digest.hexdigest()
@@ -189,143 +186,45 @@ class Show:
             raise Stopped
 
 
-class Origin:
-    """The child process, as the parent sees it."""
-
-    def __init__(self, size: int, certificate: str | None) -> None:
-        self._order = json.dumps([size, certificate])
-        self._said: SimpleQueue[dict[str, object] | None] = SimpleQueue()
-        self._heard: dict[str, object] = {}
-        self._interrupted = False
-
-    def interrupt(self) -> None:
-        """Wake who waits in `hear`.  From a signal handler, where SimpleQueue.put is allowed."""
-        self._interrupted = True
-        self._said.put(None)
-
-    def __enter__(self) -> Self:
-        package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        # -P: the folder that we are in is none to import from.  A session of its own: Ctrl-C is the parent's affair.
-        # Should the parent be killed, the end of its standard input ends the child.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from rawdl.cli.demo import serve; serve()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        self._process.stdin.write(self._order.encode() + b"\n")
-        self._process.stdin.flush()
-        self._reader = Thread(target=self._read, daemon=True)
-        self._reader.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.kill()  # it has nothing to lose
-        self._process.stdin.close()
-        self._process.wait()
-        self._reader.join()
-        self._process.stdout.close()
-
-    @property
-    def alive(self) -> bool:
-        """Whether the child is still there."""
-        return self._process.poll() is None
-
-    def url(self, scheme: str) -> str:
-        """Return the URL without a path."""
-        return f"{scheme}://127.0.0.1:{self.hear(scheme)}"
-
-    def hear(self, what: str) -> object:
-        """Return what the child has said of that name, as soon as it has."""
-        while what not in self._heard:
-            try:
-                said = self._said.get(timeout=_PATIENCE)
-            except Empty:
-                raise Broken(f"the origin did not tell its {what} within {_PATIENCE:g} s") from None
-            if said is None:
-                raise Stopped if self._interrupted else Broken("the origin ended before its time")
-            self._heard.update(said)
-        return self._heard[what]
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._said.put(json.loads(line))
-        self._said.put(None)
-
-
 # The child
 
 
 def serve() -> None:
     """Be the origin until standard input ends: /file?N and /slow?N are responses of N bytes."""
-    size, certificate = json.loads(sys.stdin.readline())
-    block = os.urandom(_BLOCK)
-    _listen("http", block, None)
-    if certificate is not None:
-        import ssl
-
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        _listen("https", block, context)
+    order = order_given()
+    block = os.urandom(BLOCK)
+    listen("http", lambda stream: _converse(stream, block))
+    if order["certificate"] is not None:
+        listen("https", lambda stream: _converse(stream, block), order["certificate"])
     digest = sha256()
-    for piece in _pieces(block, size):
+    for piece in pieces(block, order["size"]):
         digest.update(piece)
-    _report("sha256", digest.hexdigest())
-    sys.stdin.read()
+    report("sha256", digest.hexdigest())
+    until_alone()
 
 
-def _listen(scheme: str, block: bytes, context: ssl.SSLContext | None) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    Thread(target=_accept, args=(listener, block, context), daemon=True).start()
-    _report(scheme, listener.getsockname()[1])
-
-
-def _accept(listener: socket.socket, block: bytes, context: ssl.SSLContext | None) -> None:
-    while True:
-        sock, _ = listener.accept()
-        Thread(target=_converse, args=(sock, block, context), daemon=True).start()
-
-
-def _converse(sock: socket.socket, block: bytes, context: ssl.SSLContext | None) -> None:
-    with sock if context is None else context.wrap_socket(sock, server_side=True) as stream:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += stream.recv(65536)
-        path, _, size = head.split(b" ")[1].partition(b"?")
-        stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %b\r\nConnection: close\r\n\r\n" % size)
-        try:
-            _send(stream, block, int(size), slowly=path == b"/slow")
-            stream.recv(1)  # the client closes first, having seen the end
-        except OSError:
-            _report("closed", time.monotonic())  # a clock that all processes share
+def _converse(stream: socket.socket, block: bytes) -> None:
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += stream.recv(65536)
+    path, _, size = head.split(b" ")[1].partition(b"?")
+    stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %b\r\nConnection: close\r\n\r\n" % size)
+    try:
+        _send(stream, block, int(size), slowly=path == b"/slow")
+        stream.recv(1)  # the client closes first, having seen the end
+    except OSError:
+        report("closed", time.monotonic())  # a clock that all processes share
 
 
 def _send(stream: socket.socket, block: bytes, size: int, *, slowly: bool) -> None:
     if not slowly:
-        for piece in _pieces(block, size):
+        for piece in pieces(block, size):
             stream.sendall(piece)
         return
     time.sleep(_HELD_SECONDS)
-    for piece in _pieces(block[:_SLOW_PIECE], size):
+    for piece in pieces(block[:_SLOW_PIECE], size):
         stream.sendall(piece)
         time.sleep(_SLOW_SECONDS * len(piece) / size)
-
-
-def _pieces(block: bytes, size: int) -> Iterator[memoryview]:
-    """Yield ``size`` bytes, made of one block again and again."""
-    view = memoryview(block)
-    for at in range(0, size, len(block)):
-        yield view[: size - at]
-
-
-def _report(name: str, what: object) -> None:
-    line = json.dumps({name: what}) + "\n"
-    os.write(sys.stdout.fileno(), line.encode())  # one call: the threads do not mix their lines
 
 
 # The parent's odds and ends
@@ -356,15 +255,3 @@ def _abort_at(percent: int, task: DownloadTask, update: ProgressUpdate, calls: l
 
 def _say(name: str, text: str) -> None:
     print(f"{name:<{_INDENT}}{text}", flush=True)
-
-
-def _make_certificate(folder: str) -> str | None:
-    """Make a certificate for 127.0.0.1 and the CA that vouches for it, if there is something to make them with."""
-    try:
-        from trustme import CA
-    except ImportError:
-        return None
-    authority, path = CA(), os.path.join(folder, "server.pem")
-    authority.cert_pem.write_to_path(os.path.join(folder, "ca.pem"))
-    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(path)
-    return path
