@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -32,6 +33,12 @@ def conceal(arguments: Iterable[str], patterns: Iterable[str]) -> None:
 def in_fields(header: Iterable[tuple[str, str | None]]) -> list[str]:
     """Return patterns for the values of header fields."""
     return [rf"({re.escape(name)}[ \t]*:[ \t]*){re.escape(value)}" for name, value in header if value]
+
+
+def in_options(given: Namespace) -> list[str]:
+    """Return patterns for the values of options that are secret as a whole."""
+    values = [getattr(given, name, "") for name in ("user", "bearer", "cookie")]
+    return [rf"(){re.escape(text)}(?=\0)" for text in values if text]
 
 
 def _overwrite(patterns: Sequence[str]) -> None:

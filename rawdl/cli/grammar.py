@@ -87,15 +87,7 @@ def get_parser(*, everything: bool = False) -> Parser:
     parser.add_argument("urls", nargs="*", metavar="URL", help=SUPPRESS)
     for title, table in _TABLES.items():
         group = parser.add_argument_group(title) if everything else parser
-        exclusive: dict[str, Any] = {}
-        for flags, dest, text, more in table:
-            settings = {"default": SUPPRESS, **more}
-            place: Any = group
-            if (name := settings.pop("exclusive", None)) is not None:
-                place = exclusive.setdefault(name, None) or group.add_mutually_exclusive_group()
-                exclusive[name] = place
-            shown = everything or not _COMMON.isdisjoint(flags.split())
-            place.add_argument(*flags.split(), dest=dest, help=text if shown else SUPPRESS, **settings)
+        add_entries(group, table, lambda flags: everything or not _COMMON.isdisjoint(flags))
     add = parser.add_argument
     add("--version", action="version", version=f"rawdl {__version__}", help=SUPPRESS)
     shells = "print what bash, fish or zsh needs to complete our words" if everything else SUPPRESS
@@ -103,6 +95,23 @@ def get_parser(*, everything: bool = False) -> Parser:
     add("--print-completion", action=_CompletionAction, metavar="SHELL", help=shells, **nowhere)
     add("-h", "--help", nargs="?", action=_HelpAction, metavar="[all]", help="print this, or all there is", **nowhere)
     return parser
+
+
+def add_entries(group: Any, table: Iterable[Entry], shown: Callable[[Sequence[str]], bool] = bool) -> None:
+    """Add options to a parser or a group of one, and their help where it is to be ``shown``."""
+    exclusive: dict[str, Any] = {}
+    for names, dest, text, more in table:
+        flags, settings = names.split(), {"default": SUPPRESS, **more}
+        place: Any = group
+        if (name := settings.pop("exclusive", None)) is not None:
+            place = exclusive.setdefault(name, None) or group.add_mutually_exclusive_group()
+            exclusive[name] = place
+        place.add_argument(*flags, dest=dest, help=text if shown(flags) else SUPPRESS, **settings)
+
+
+def entries(*flags: str) -> list[Entry]:
+    """Return the options that have these flags, for a command that has them too."""
+    return [entry for table in _TABLES.values() for entry in table if not set(flags).isdisjoint(entry[0].split())]
 
 
 def _exit_codes() -> str:

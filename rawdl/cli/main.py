@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, TextIO
@@ -41,21 +40,15 @@ def _get(arguments: list[str]) -> int:
         parser.error(objection)
 
     from rawdl.cli import get
-    from rawdl.cli.conceal import conceal, in_fields
+    from rawdl.cli.conceal import conceal, in_fields, in_options
     from rawdl.cli.options import options_of
     from rawdl.cli.report import UsageError
 
-    conceal(arguments, in_fields(given.header) + _secrets(given))
+    conceal(arguments, in_fields(given.header) + in_options(given))
     try:
         return get.run(options_of(given))
     except (UsageError, ArgumentTypeError) as exc:
         parser.error(str(exc))
-
-
-def _secrets(given: Namespace) -> list[str]:
-    """Return patterns for what must not stay in the list of processes, beside what URLs and header fields have."""
-    whole = [getattr(given, name, "") for name in ("user", "bearer", "cookie")]
-    return [rf"(){re.escape(text)}(?=\0)" for text in whole if text]
 
 
 def _demo(arguments: list[str]) -> int:
