@@ -161,6 +161,12 @@ class Load:
 
     def run(self) -> Record:
         """Drive the client until everything has ended, or until `stop`."""
+        try:
+            return self._run()
+        finally:
+            self.stop()  # whatever is under way is not waited for, and no callback of it begins another
+
+    def _run(self) -> Record:
         self._began = self._clock()
         self._begin_due()
         while not self._is_over():
@@ -171,9 +177,7 @@ class Load:
         if self._end is None:
             self._close(self._clock())
         self._unfinished += self._pending + self._not_begun(self._clock())
-        record = self._record()
-        self.stop()
-        return record
+        return self._record()
 
     def stop(self) -> None:
         """Begin nothing more, and abort what is under way: that is no failure.  From a signal handler."""
