@@ -12,6 +12,7 @@ writeout -w
 jar      the cookies, and their files
 prompt   passwords that are not on the command line
 conceal  those that are
+bench    rawdl bench: how fast it is, again and again
 demo     rawdl demo: what the library does, against an origin of its own
 loopback a server of our own, in a child process
 record   rawdl record: a response as it is on the wire, into a file

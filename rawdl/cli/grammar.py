@@ -18,7 +18,7 @@ from rawdl.version import __version__
 
 _DESCRIPTION: Final = """\
 Download each URL into a file, all at once, over HTTP/1.1.
-Also: rawdl demo, rawdl record and rawdl replay, each with a --help."""
+Also: rawdl bench, demo, record and replay, each with a --help."""
 _HOST: Final = r"(\[[^]]*\]|[^][:]*)"
 
 

@@ -51,6 +51,12 @@ def _get(arguments: list[str]) -> int:
         parser.error(str(exc))
 
 
+def _bench(arguments: list[str]) -> int:
+    from rawdl.cli.bench import command
+
+    return command.main(arguments)
+
+
 def _demo(arguments: list[str]) -> int:
     parser = Parser("rawdl demo", _DEMO)
     size_help = "bytes to download; K, M, G are 1024-based; 256M if not given"
@@ -80,6 +86,7 @@ Download from an origin on this machine, a child process, over http and https:
 header event, progress, checksum, abort. Needs no network, leaves no file."""
 
 _COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
+    "bench": _bench,
     "get": _get,
     "demo": _demo,
     "record": _record,
