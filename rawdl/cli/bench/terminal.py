@@ -7,6 +7,7 @@ from itertools import pairwise
 from textwrap import wrap
 from typing import Any, Final
 
+from rawdl.cli.bench.units import digits_text, rate_text, rates_of, time_text
 from rawdl.cli.meter import elided, size_text
 from rawdl.proto.fields import escape
 
@@ -38,14 +39,14 @@ def interval_line(interval: Mapping[str, Any]) -> str:
     speed = interval["bytes"] / seconds
     span = f"{interval['start']:7.1f} - {interval['end']:.1f} s"
     count = interval["transfers"]
-    return f"{span:<20}{decimal(speed, 'B/s'):>12}{size_text(interval['bytes']):>12}{count:>9} ended"
+    return f"{span:<20}{rate_text(speed):>12}{size_text(interval['bytes']):>12}{count:>9} ended"
 
 
 def report(document: Mapping[str, Any], *, fancy: bool) -> str:
     """Return all that is worth a look; ``fancy`` is whether the terminal has block characters."""
     parts = [
         list(_sums(document)),
-        list(_phase_table(document["phases"])),
+        list(_phase_table(document["phases"], fancy)),
         list(_interval_chart(document["intervals"], fancy)),
         list(_histogram(document["histogram"], fancy)),
         list(_failures(document["failures"])),
@@ -53,34 +54,6 @@ def report(document: Mapping[str, Any], *, fancy: bool) -> str:
         [line for text in document["warnings"] for line in _entry("warning", escape(text))],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
-
-
-# Numbers
-
-
-def decimal(number: float, unit: str) -> str:
-    """Spell a number in three digits by powers of 1000: ``1.23 GB/s``."""
-    exponent = 0
-    while number >= 999.5 and exponent < 5:
-        number /= 1000
-        exponent += 1
-    return f"{_three(number)} {' kMGTP'[exponent].strip()}{unit}"
-
-
-def time_text(seconds: float) -> str:
-    """Spell a time in three digits: ``812 us``, ``8.12 ms``, ``81.2 s``, ``3.21 h``."""
-    if seconds == 0:
-        return "0 s"
-    if seconds >= 9999.5:
-        return f"{_three(seconds / 3600)} h"
-    for factor, unit in ((1e6, "us"), (1e3, "ms")):
-        if seconds * factor < 999.5:
-            return f"{_three(seconds * factor)} {unit}"
-    return f"{_three(seconds)} s"
-
-
-def _three(number: float) -> str:
-    return f"{number:.{0 if number >= 99.95 else 1 if number >= 9.995 else 2}f}"
 
 
 # Parts
@@ -104,20 +77,19 @@ def _manner(settings: Mapping[str, Any]) -> str:
 
 def _sums(document: Mapping[str, Any]) -> Iterator[str]:
     totals = document["totals"]
-    speed = totals["bytes_per_second"]
-    units = (decimal(speed, "B/s"), f"{size_text(speed)}/s", decimal(speed * 8, "bit/s"))
-    yield from _entry("throughput", " = ".join(units))
+    speeds = (f"{number} {unit}" for unit, number in rates_of(totals["bytes_per_second"]).items())
+    yield from _entry("throughput", " = ".join(speeds))
     ended = f"{totals['succeeded']} succeeded, {totals['failed']} failed"
-    yield from _entry("transfers", f"{ended}; {_three(totals['transfers_per_second'])} a second")
-    yield from _entry("bytes", f"{size_text(totals['bytes'])} in {time_text(totals['seconds'])}")
+    yield from _entry("transfers", f"{ended}; {digits_text(totals['transfers_per_second'])} a second")
+    yield from _entry("bytes", f"{size_text(totals['bytes'])} in {digits_text(totals['seconds'])} s")
 
 
-def _phase_table(phases: Mapping[str, Any]) -> Iterator[str]:
+def _phase_table(phases: Mapping[str, Any], fancy: bool) -> Iterator[str]:
     there = {label: phases[name] for name, label in _PHASES.items() if phases[name] is not None}
     if there:
         yield " " * _LABEL + "".join(f"{name:>8}" for name in _COLUMNS)
     for label, figures in there.items():
-        yield f"{label:<{_LABEL}}" + "".join(f"{time_text(figures[name]):>8}" for name in _COLUMNS)
+        yield f"{label:<{_LABEL}}" + "".join(f"{_time(figures[name], fancy):>8}" for name in _COLUMNS)
 
 
 def _interval_chart(intervals: Sequence[Mapping[str, Any]], fancy: bool) -> Iterator[str]:
@@ -128,13 +100,13 @@ def _interval_chart(intervals: Sequence[Mapping[str, Any]], fancy: bool) -> Iter
     for group in _groups(intervals, _BARS):
         start, end = group[0]["start"], group[-1]["end"]
         rows.append((f"{start:.1f} - {end:.1f} s", sum(each["bytes"] for each in group) / (end - start)))
-    yield from _chart("speed", [(label, speed, decimal(speed, "B/s")) for label, speed in rows], fancy)
+    yield from _chart("speed", [(label, speed, rate_text(speed)) for label, speed in rows], fancy)
 
 
 def _histogram(bins: Sequence[Mapping[str, Any]], fancy: bool) -> Iterator[str]:
     if len(bins) < 2:
         return
-    rows = [(f"to {time_text(each['end'])}", each["count"], str(each["count"])) for each in bins]
+    rows = [(f"to {_time(each['end'], fancy)}", each["count"], str(each["count"])) for each in bins]
     yield from _chart("total", rows, fancy)
 
 
@@ -165,6 +137,12 @@ def _machine(environment: Mapping[str, Any]) -> str:
         f"{python}, h11 {environment['h11']}; {environment['platform']}; "
         f"{environment['processor'] or environment['machine']}, {environment['cores']} cores{load}"
     )
+
+
+def _time(seconds: float, fancy: bool) -> str:
+    if seconds >= 9999.5:  # which would need a wider column
+        return f"{digits_text(seconds / 3600)} h"
+    return time_text(seconds) if fancy else time_text(seconds).replace("µ", "u")
 
 
 # Layout
