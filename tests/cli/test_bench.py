@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from rawdl.cli.bench.page import page
 from tests.cli.conftest import GUARD, Command
 from tests.origin import Origin, Script
 from tests.resource import Resource
@@ -204,19 +205,27 @@ class TestOutput:
         assert "█" in rawdl("bench", "-n", "50", *SMALL).stdout.decode()
 
     def test_files_are_written_and_tell_the_same(self, rawdl: Command) -> None:
-        outcome = rawdl("bench", "-n", "20", "--json", "r.json", "--csv", "r.csv", *SMALL)
-        assert (outcome.code, rawdl.files()) == (0, ["r.csv", "r.json"])
+        outcome = rawdl("bench", "-n", "20", "--json", "r.json", "--csv", "r.csv", "--html", "r.html", *SMALL)
+        assert (outcome.code, rawdl.files()) == (0, ["r.csv", "r.html", "r.json"])
         document = checked((rawdl.folder / "r.json").read_text("ascii"))
         with open(rawdl.folder / "r.csv", newline="") as file:
             rows = list(csv.DictReader(file))
         assert [read(row) for row in rows] == document["samples"]
+        assert (rawdl.folder / "r.html").read_text("utf-8") == page(document)
+
+    def test_two_of_them_are_compared(self, rawdl: Command) -> None:
+        for name in ("a.json", "b.json"):
+            assert rawdl("bench", "-n", "20", "--json", name, *SMALL).code == 0
+        outcome = rawdl("bench", "compare", "a.json", "b.json")
+        assert outcome.code == 0 and b"throughput" in outcome.stdout.lower()
+        assert rawdl("bench", "compare", "a.json").code == 2
 
     def test_CSV_to_standard_output(self, rawdl: Command) -> None:
         outcome = rawdl("bench", "-n", "3", "--csv", "-", *SMALL)
         assert outcome.code == 0 and len(list(csv.DictReader(outcome.stdout.decode().splitlines()))) == 3
         assert "throughput" in outcome.stderr
 
-    @pytest.mark.parametrize("kind", ["json", "csv"])
+    @pytest.mark.parametrize("kind", ["json", "csv", "html"])
     def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(self, rawdl: Command, kind: str) -> None:
         outcome = rawdl("bench", "-t", "10000", f"--{kind}", "none/r", *SMALL)
         assert outcome.code == 23 and outcome.complaint == "rawdl: cannot write none/r: No such file or directory"
@@ -293,7 +302,7 @@ def test_a_signal_in_the_warm_up_leaves_nothing(rawdl: Command) -> None:
         (["--chunked", "http://127.0.0.1/"], "--chunked"),
         (["-x", "2"], "--sink file"),
         (["-x", "2", "--sink", "file", "--chunked"], "--chunked has not"),
-        (["--json", "-", "--csv", "-"], "both want standard output"),
+        (["--json", "-", "--html", "-"], "--json - and --html - both want standard output"),
         (["--json", ""], "empty file name"),
         (["-H", "nonsense"], "Name: value"),
         (["-H", "a b: c"], "-H"),
@@ -313,4 +322,4 @@ def test_a_wrong_url_is_told_in_one_line(rawdl: Command) -> None:
 
 def test_help_fits(rawdl: Command) -> None:
     lines = rawdl("bench", "--help").stdout.decode().splitlines()
-    assert max(map(len, lines)) < 81 and len(lines) < 40
+    assert max(map(len, lines)) < 81 and len(lines) < 45

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from importlib import resources
@@ -42,15 +42,19 @@ _SIZE: Final = 64 << 20  # so large that a transfer is more than its head, so sm
 _SECONDS: Final = 10.0  # of measuring: intervals enough to see whether they differ
 _SINKS: Final = ("null", "memory", "file", "hash")
 _MOST: Final = 1000  # transfers at once in an open loop: each takes memory, and descriptors, of which there is an end
-_OUTPUTS: Final = ("json", "csv")
+_OUTPUTS: Final = ("json", "csv", "html")
 
 _DESCRIPTION: Final = """\
 Download a URL again and again, and report how fast that is. Without a URL, from
 an origin of its own: a child process on this machine, no network. Redirects are
-followed, nothing is tried again, and a failure is in no figure."""
+followed, nothing is tried again, and a failure is in no figure. Two reports are
+held against each other by: rawdl bench compare A.json B.json"""
 _EPILOG: Final = """\
 The exit status is 0, or that of the first failure (rawdl --help all). Ctrl-C
-ends the measuring (130); what was measured is reported."""
+ends the measuring (130); what was measured is reported. These are known as well,
+and mean what they mean to a download: -A -u --oauth2-bearer --proxy --noproxy
+-4 -6 --interface --resolve --connect-to --unix-socket --connect-timeout
+--capath -E --key --key-password-file --pinnedpubkey --tls-min"""
 
 # What `rawdl URL` has as well, and the same there.
 _SHARED: Final = (
@@ -63,6 +67,10 @@ _SHOWN: Final = frozenset({"-x", "-H", "--cacert", "-k", "--timeout"})
 
 def main(arguments: list[str]) -> int:
     """Measure, report, and return the exit status."""
+    if arguments[:1] == ["compare"]:
+        from rawdl.cli.bench import compare
+
+        return compare.main(arguments[1:])
     parser = _parser()
     given = parser.parse_intermixed_args(arguments)
     own = Namespace(**grouped(given)["bench"])
@@ -100,10 +108,10 @@ def _run(own: Namespace, options: Options) -> int:
         checked_fields(options.task["header"])
     except ValueError as exc:
         raise UsageError(f"-H: {exc}") from exc
-    screen = Screen(to_stderr=STDOUT in (own.json, own.csv))
+    paths = _paths(own)
+    screen = Screen(to_stderr=STDOUT in paths.values())
     with ExitStack() as stack:
-        paths = {kind: path for kind in _OUTPUTS if (path := getattr(own, kind)) not in (None, STDOUT)}
-        drafts = {kind: stack.enter_context(Draft(path)) for kind, path in paths.items()}
+        drafts = {kind: stack.enter_context(Draft(path)) for kind, path in paths.items() if path != STDOUT}
         with ExitStack() as site:
             url, options = _site(own, options, site)
             settings = _settings(own, options, url)
@@ -112,13 +120,26 @@ def _run(own: Namespace, options: Options) -> int:
             return _end(run, url)
         found = document(run.record, settings, machine.environment(run.load), began=run.began, peak_rss=run.peak_rss)
         screen.print(("" if own.quiet else "\n") + report(found, fancy=screen.fancy) + "\n")
-        texts: dict[str, Callable[[], str]] = {"json": lambda: spelled(found), "csv": lambda: table(found)}
-        for kind, spell in texts.items():
+        for kind in paths:
+            text = _text(kind, found)
             if kind in drafts:
-                drafts[kind].commit(spell())
-            elif getattr(own, kind) == STDOUT:
-                Stdout().write(memoryview(spell().encode()))
+                drafts[kind].commit(text)
+            else:
+                Stdout().write(memoryview(text.encode("utf-8", "backslashreplace")))
     return _status(run)
+
+
+def _paths(own: Namespace) -> dict[str, str]:
+    return {kind: path for kind in _OUTPUTS if (path := getattr(own, kind)) is not None}
+
+
+def _text(kind: str, found: Mapping[str, Any]) -> str:
+    """Spell a document in the form that is asked for."""
+    if kind == "html":
+        from rawdl.cli.bench.page import page
+
+        return page(found)
+    return spelled(found) if kind == "json" else table(found)
 
 
 def _end(run: Run, url: str) -> int:
@@ -276,8 +297,8 @@ def _parser() -> Parser:
     add("--tls", dest="bench.tls", action="store_true", help="have it speak https")
     add("--chunked", dest="bench.chunked", action="store_true", help="have it send chunks, and no length")
     add_entries(parser, entries(*_SHARED), lambda flags: not _SHOWN.isdisjoint(flags))
-    for kind, what in (("json", "the report (see --schema)"), ("csv", "the transfers")):
-        add(f"--{kind}", dest=f"bench.{kind}", metavar="FILE", help=f"write {what} there; - is standard output")
+    for kind, what in zip(_OUTPUTS, ("the report (see --schema)", "the transfers", "a page with plots"), strict=True):
+        add(f"--{kind}", dest=f"bench.{kind}", metavar="FILE", help=f"write {what}; - is standard output")
     add("-q", "--quiet", dest="bench.quiet", action="store_true", help="print the report only, no line an interval")
     add("--schema", nargs=0, action=_SchemaAction, dest=SUPPRESS, default=SUPPRESS, help="print the schema of it")
     add("-h", "--help", action="help", help="print this")
@@ -302,6 +323,8 @@ def _rate(text: str) -> float:
 
 def _objection_to(own: Namespace, connections: int) -> str | None:
     """Return what does not go together, or None."""
+    paths = list(_paths(own).values())
+    flags = " and ".join(f"--{kind} -" for kind, path in _paths(own).items() if path == STDOUT)
     rules = (
         (own.rate is not None and own.concurrency is not None, "--rate begins without regard to -c"),
         (own.url is not None and own.size is not None, "--size is for the origin of our own, and a URL was given"),
@@ -309,7 +332,7 @@ def _objection_to(own: Namespace, connections: int) -> str | None:
         (own.url is not None and own.chunked, "--chunked is for the origin of our own, and a URL was given"),
         (connections > 1 and own.sink != "file", "-x writes to several places of a file: --sink file"),
         (connections > 1 and own.chunked, "-x needs a length, which --chunked has not"),
-        (own.json == own.csv == STDOUT, "--json - and --csv - both want standard output"),
-        ("" in (own.json, own.csv), "an empty file name was given"),
+        (paths.count(STDOUT) > 1, f"{flags} both want standard output"),
+        ("" in paths, "an empty file name was given"),
     )
     return next((text for broken, text in rules if broken), None)
