@@ -322,4 +322,4 @@ def test_a_wrong_url_is_told_in_one_line(rawdl: Command) -> None:
 
 def test_help_fits(rawdl: Command) -> None:
     lines = rawdl("bench", "--help").stdout.decode().splitlines()
-    assert max(map(len, lines)) < 81 and len(lines) < 45
+    assert max(map(len, lines)) < 80 and len(lines) < 46

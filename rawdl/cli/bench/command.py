@@ -45,16 +45,17 @@ _MOST: Final = 1000  # transfers at once in an open loop: each takes memory, and
 _OUTPUTS: Final = ("json", "csv", "html")
 
 _DESCRIPTION: Final = """\
-Download a URL again and again, and report how fast that is. Without a URL, from
-an origin of its own: a child process on this machine, no network. Redirects are
-followed, nothing is tried again, and a failure is in no figure. Two reports are
-held against each other by: rawdl bench compare A.json B.json"""
+Download a URL again and again, and report how fast that is. Without a URL,
+from an origin of its own: a child process on this machine, no network.
+Redirects are followed, nothing is tried again, a failure is in no figure.
+Two reports are held against each other by: rawdl bench compare A.json B.json"""
 _EPILOG: Final = """\
 The exit status is 0, or that of the first failure (rawdl --help all). Ctrl-C
-ends the measuring (130); what was measured is reported. These are known as well,
-and mean what they mean to a download: -A -u --oauth2-bearer --proxy --noproxy
--4 -6 --interface --resolve --connect-to --unix-socket --connect-timeout
---capath -E --key --key-password-file --pinnedpubkey --tls-min"""
+ends the measuring (130), and what was measured is reported. These are known as
+well, and mean what they mean to a download: -A -u --oauth2-bearer --proxy
+--noproxy -4 -6 --interface --resolve --connect-to --unix-socket
+--connect-timeout --capath -E --key --key-password-file --pinnedpubkey
+--tls-min"""
 
 # What `rawdl URL` has as well, and the same there.
 _SHARED: Final = (
