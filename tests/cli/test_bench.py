@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -318,6 +319,13 @@ def test_wrong_usage_is_told_in_one_line(rawdl: Command, arguments: list[str], w
 def test_a_wrong_url_is_told_in_one_line(rawdl: Command) -> None:
     outcome = rawdl("bench", "http://me:canary@/")
     assert outcome.code == 3 and "canary" not in outcome.complaint
+
+
+def test_a_download_loads_nothing_of_it(rawdl: Command) -> None:
+    code = "import sys; from rawdl.cli.main import main; main(['--dry-run', 'http://h/a']); print(*sys.modules)"
+    loaded = rawdl.outcome([sys.executable, "-c", code]).stdout.decode().split()
+    assert "rawdl.cli.get" in loaded
+    assert not [name for name in loaded if name.startswith(("rawdl.cli.bench", "rawdl.cli.loopback"))]
 
 
 def test_help_fits(rawdl: Command) -> None:

@@ -234,7 +234,7 @@ class TestText:
 
     def test_an_interval_has_a_line(self) -> None:
         line = interval_line(Interval(1.0, 2.0, 2_500_000, 7)._asdict())
-        assert line.split() == ["1.0", "-", "2.0", "s", "2.50", "MB/s", "2.4", "MiB", "7", "ended"]
+        assert line.split() == ["1.00", "-", "2.00", "s", "2.50", "MB/s", "2.4", "MiB", "7", "ended"]
 
     def test_times_are_ASCII_where_they_must(self) -> None:
         made = Measured([Sample(0.0, 0.0, 0.000_12, 1), Sample(0.0, 0.0, 36_000.0, 1)]).document()

@@ -204,6 +204,22 @@ def test_a_stop_ends_it_and_keeps_what_was_measured(rate: float | None) -> None:
     assert not record.failures and len(record.intervals) == 2
 
 
+def test_nothing_begins_after_an_exception(caplog: pytest.LogCaptureFixture) -> None:
+    def leave(interval: Interval) -> None:
+        raise EOFError
+
+    with World() as world:
+        work = load(world, Plan(duration=1000, concurrency=3))
+        work._tell = leave
+        with pytest.raises(EOFError):
+            work.run()
+        asked = len(world.requests)
+        for client in world._clients:
+            client.close()
+        assert len(world.requests) == asked and world.elapsed < 1.1
+    assert caplog.records == []  # as of a callback that raised
+
+
 def test_phases_are_those_of_the_connection() -> None:
     with World() as world:
         first, second = load(world, Plan(transfers=2)).run().samples

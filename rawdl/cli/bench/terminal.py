@@ -37,7 +37,7 @@ def interval_line(interval: Mapping[str, Any]) -> str:
     """Return the line for an interval that is over."""
     seconds = interval["end"] - interval["start"]
     speed = interval["bytes"] / seconds
-    span = f"{interval['start']:7.1f} - {interval['end']:.1f} s"
+    span = f"{interval['start']:7.2f} - {interval['end']:.2f} s"
     count = interval["transfers"]
     return f"{span:<20}{rate_text(speed):>12}{size_text(interval['bytes']):>12}{count:>9} ended"
 
@@ -63,7 +63,7 @@ def _manner(settings: Mapping[str, Any]) -> str:
     """Say in words how the load is."""
     rate, count, connections = settings["rate"], settings["transfers"], settings["connections"]
     how = f"{settings['concurrency']} at a time" if rate is None else f"{rate:g} a second, whoever is late"
-    parts = [how, f"{count} transfers" if count else f"for {settings['duration']:g} s"]
+    parts = [how, f"{count} transfer{'s' * (count > 1)}" if count else f"for {settings['duration']:g} s"]
     if settings["size"] is not None:
         parts.append(f"{size_text(settings['size'])} each")
     parts += ["TLS"] if settings["tls"] else []
