@@ -277,6 +277,15 @@ def test_a_signal_ends_the_measuring_and_not_the_report(rawdl: Command, number: 
     assert document["totals"]["succeeded"] > 0 and document["failures"] == []
 
 
+def test_a_kill_ends_its_origin_as_well(rawdl: Command) -> None:
+    with rawdl.start("bench", "-t", "10000", *SMALL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.kill()
+        # The child has the same standard error, and would keep this from coming to its end.
+        process.communicate(timeout=GUARD)
+    assert rawdl.files() == []
+
+
 def test_a_signal_in_the_warm_up_leaves_nothing(rawdl: Command) -> None:
     arguments = ("bench", "--omit", "10000", "--json", "r.json", *SMALL)
     with rawdl.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -167,12 +167,13 @@ def _site(own: Namespace, options: Options, site: ExitStack) -> tuple[str, Optio
     if own.url is not None:
         URL.parse(own.url)
         return own.url, options._replace(task=task)
-    folder = site.enter_context(TemporaryDirectory(prefix="rawdl-bench-"))
-    certificate = make_certificate(folder) if own.tls else None
-    if own.tls and certificate is None:
-        raise UsageError("--tls needs a certificate: pip install rawdl[demo] gets what makes one")
+    certificate, tls = None, {}
+    if own.tls:
+        folder = site.enter_context(TemporaryDirectory(prefix="rawdl-bench-"))
+        certificate, tls = make_certificate(folder), {"ca_file": ca_of(folder)}
+        if certificate is None:
+            raise UsageError("--tls needs a certificate: pip install rawdl[demo] gets what makes one")
     child = site.enter_context(origin(own.size or _SIZE, certificate, chunked=own.chunked))
-    tls = {"ca_file": ca_of(folder)} if certificate else {}
     url = f"{child.url('https' if certificate else 'http')}/"
     return url, options._replace(task=task, client={**options.client, "proxy": None}, tls={**tls, **options.tls})
 
