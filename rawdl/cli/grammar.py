@@ -19,6 +19,7 @@ from rawdl.version import __version__
 _DESCRIPTION: Final = """\
 Download each URL into a file, all at once, over HTTP/1.1.
 Also: rawdl bench, demo, record and replay, each with a --help."""
+COMMANDS: Final = ("bench", "demo", "get", "record", "replay")
 _HOST: Final = r"(\[[^]]*\]|[^][:]*)"
 
 
@@ -75,7 +76,7 @@ class _CompletionAction(Action):
 
         if value not in SHELLS:
             parser.error(f"{option} knows {', '.join(SHELLS)}, not {value}")
-        print(completion(value, get_parser(everything=True)), end="")
+        print(completion(value, get_parser(everything=True), COMMANDS), end="")
         parser.exit()
 
 

@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 from rawdl.cli.completion import SHELLS
-from rawdl.cli.grammar import get_parser
+from rawdl.cli.grammar import COMMANDS, get_parser
+from rawdl.cli.main import _COMMANDS
 from tests.cli.conftest import GUARD, Command
 
 FLAGS = [flag for action in get_parser()._actions for flag in action.option_strings]
@@ -45,6 +46,49 @@ def test_bash_completes_a_flag(rawdl: Command) -> None:
     if bash is None:
         pytest.skip("there is no bash here")
     (rawdl.folder / "script").write_bytes(rawdl("--print-completion", "bash").stdout)
-    code = 'source ./script; COMP_WORDS=(rawdl --retr); COMP_CWORD=1; _rawdl; echo "${COMPREPLY[@]}"'
+    code = """source ./script; offer() { COMP_WORDS=(rawdl "$@"); COMP_CWORD=$#; _rawdl; echo "${COMPREPLY[@]}"; }
+        offer --retr; offer re; offer -v re"""
     done = subprocess.run([bash, "-c", code], cwd=rawdl.folder, capture_output=True, text=True, timeout=GUARD)
-    assert (done.stdout, done.stderr) == ("--retries --retry-delay --retry-max-time\n", "")
+    offers = ["--retries --retry-delay --retry-max-time", "record replay", ""]
+    assert (done.stdout.splitlines(), done.stderr) == (offers, "")
+
+
+def test_fish_completes_a_flag(rawdl: Command) -> None:
+    fish = shutil.which("fish")
+    if fish is None:
+        pytest.skip("there is no fish here")
+    (rawdl.folder / "script").write_bytes(rawdl("--print-completion", "fish").stdout)
+    code = "source script; for line in 'rawdl --retr' 'rawdl re'; complete -C $line; end"
+    environment = {**rawdl.environment, "HOME": str(rawdl.folder)}
+    done = subprocess.run(
+        [fish, "--no-config", "-c", code],
+        cwd=rawdl.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=GUARD,
+    )
+    offered = [line.split("\t")[0] for line in done.stdout.splitlines()]
+    assert (offered, done.stderr) == (["--retries", "--retry-delay", "--retry-max-time", "record", "replay"], "")
+
+
+def test_zsh_completes_a_flag(rawdl: Command) -> None:
+    zsh, pexpect = shutil.which("zsh"), pytest.importorskip("pexpect", reason="pexpect is not installed")
+    if zsh is None:
+        pytest.skip("there is no zsh here")
+    (rawdl.folder / "_rawdl").write_bytes(rawdl("--print-completion", "zsh").stdout)
+    environment = {**rawdl.environment, "HOME": str(rawdl.folder), "TERM": "dumb"}
+    shell = pexpect.spawn(zsh, ["-f", "-i"], cwd=rawdl.folder, env=environment, timeout=GUARD, encoding="utf-8")
+    try:
+        shell.sendline("fpath=($PWD $fpath); autoload -Uz compinit && compinit -u -D; print SET")
+        shell.expect("\nSET")
+        for line, offered in (("rawdl --retry-m", "max-time"), ("rawdl dem", "demo")):
+            shell.send(f"{line}\t")
+            shell.expect(offered)
+            shell.send("\x15")  # ^U: the line is forgotten
+    finally:
+        shell.close(force=True)
+
+
+def test_every_command_is_offered() -> None:
+    assert set(COMMANDS) == set(_COMMANDS)
