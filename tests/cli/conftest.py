@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -60,6 +61,16 @@ class Command:
             argv, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=GUARD
         )
         return Outcome(done.returncode, done.stdout, done.stderr.decode())
+
+    def shell(self, line: str) -> Outcome:
+        """Have bash carry out a line, in which `rawdl` and `python` are what the tests run with."""
+        programs = self.folder.parent / "bin"
+        programs.mkdir(exist_ok=True)
+        for name, arguments in (("python", ""), ("rawdl", "-m rawdl ")):
+            (programs / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -W error {arguments}"$@"\n')
+            (programs / name).chmod(0o755)
+        self.environment["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
+        return self.outcome(["bash", "-c", line])
 
     def start(self, *arguments: str, **options: object) -> subprocess.Popen[bytes]:
         return subprocess.Popen(self.argv(*arguments), cwd=self.folder, env=self.environment, **options)

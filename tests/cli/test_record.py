@@ -17,8 +17,10 @@ import pytest
 
 from tests.cli.conftest import GUARD, ROOT, Command, Outcome
 from tests.origin import Origin, Script
+from tests.readme import Step, steps
 
 BODY = bytes(range(256)) * 40
+STEPS = steps("Fuzz it")
 BAD_CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX"
 INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 OPEN, CLOSED, BROKEN = (
@@ -240,36 +242,13 @@ def test_help_fits_80_columns(rawdl: Command) -> None:
 
 
 def test_the_readme_goes_from_a_server_to_a_reproduction(rawdl: Command, origin: Origin) -> None:
-    """Each command of its section is carried out by a shell, and prints what stands there; … is any lines."""
-    _install(rawdl)
-    url = origin.serve("/", Script(body=b"hello, world"))
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Fuzz it\n")[2].partition("\n## ")[0]
-    _, *steps = re.split(r"^\$ ", section.partition("```console\n")[2].partition("```")[0], flags=re.MULTILINE)
-    assert len(steps) == 5
-    for command, *expected in (step.splitlines() for step in steps):
-        line = command.replace("http://example.org/", url)
-        ended = rawdl.outcome(["/bin/sh", "-c", f"{{ {line.partition(' # ')[0]}; }} 2>&1"])
-        _assert_shown(expected, ended.stdout.decode().splitlines())
-
-
-def _install(rawdl: Command) -> None:
-    """Put what the commands call for to where they find it."""
-    programs = rawdl.folder / "bin"
-    programs.mkdir()
-    for name, arguments in (("python", ""), ("rawdl", "-m rawdl ")):
-        (programs / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -W error {arguments}"$@"\n')
-        (programs / name).chmod(0o755)
     (rawdl.folder / "fuzz").symlink_to(ROOT / "fuzz")
-    rawdl.environment["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
-
-
-def _assert_shown(expected: list[str], printed: list[str]) -> None:
-    if find_spec("httptools") is None:
-        expected, printed = ([line for line in lines if "llhttp" not in line] for lines in (expected, printed))
-    if "…" not in expected:
-        assert printed == expected
-        return
-    at = expected.index("…")
-    first, last = expected[:at], expected[at + 1 :]
-    assert len(printed) > len(first) + len(last)
-    assert (printed[:at], printed[-len(last) :]) == (first, last)
+    url = origin.serve("/", Script(body=b"hello, world"))
+    assert len(STEPS) == 5
+    for step in STEPS:
+        ended = rawdl.shell(f"{{ {step.command.replace('http://example.org/', url)}; }} 2>&1")
+        printed = ended.stdout.decode().splitlines(keepends=True)
+        if find_spec("httptools") is None:
+            step = Step(step.command, [line for line in step.printed if "llhttp" not in line])
+            printed = [line for line in printed if "llhttp" not in line]
+        assert re.fullmatch(step.pattern, "".join(printed)), (step, printed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import textwrap
 from collections.abc import Callable
@@ -10,15 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.embedding.conftest import GUARD, ROOT, Program
+from tests.embedding.conftest import GUARD, Program
 from tests.origin import Origin, Script
+from tests.readme import blocks
 
 BODY = bytes(range(256)) * 400
-SECTION = re.search(
-    r"^## Embed it\n(.*?)^## ", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-)
-assert SECTION is not None
-BLOCKS: list[str] = re.findall(r"^```python\n(.*?)^```$", SECTION[1], re.MULTILINE | re.DOTALL)
+BLOCKS = blocks("Embed it", "python")
 WAYS = [
     "run",
     "step(0.05)",
