@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import pytest
 
+pytest.register_assert_rewrite("tests.cli.scenarios")  # its assertions are tests, too
+
 ROOT = Path(__file__).parents[2]
 GUARD = 60.0  # seconds: no command here takes a tenth of it
 
