@@ -21,7 +21,7 @@ from rawdl.proto.timeouts import Phase
 from rawdl.results import DownloadResult
 from rawdl.retrieval import Retrieval
 from rawdl.store import Store
-from rawdl.task import PAUSABLE, DownloadTask, TaskState, end_state
+from rawdl.task import PAUSABLE, DownloadTask, TaskState
 from rawdl.telling import Telling
 
 
@@ -187,7 +187,7 @@ class Download:
         self._timer = self._held = None
 
     def _settle(self, result: DownloadResult | None, error: DownloadError | None) -> None:
-        self._shared.settled(self._task, end_state(error))
+        self._shared.settled(self._task, error)
         self._task.settle(result, error, self._telling.snapshot())
         del self._retrieval  # the two need no collector then
 

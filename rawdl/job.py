@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from rawdl.dial import Dialer
+from rawdl.errors import Aborted, DownloadError
 from rawdl.lanes import SparePipe
 from rawdl.loop import Loop
 from rawdl.pool import Key, Pool
 from rawdl.proto.http11 import HeadWriter
 from rawdl.proto.url import URL
-from rawdl.task import DownloadTask, TaskState
+from rawdl.task import DownloadTask
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -73,12 +73,14 @@ class Shared:
     """
 
     __slots__ = (
+        "aborted",
         "begin",
         "bucket",
+        "completed",
         "context_for",
         "cookies",
         "dialer",
-        "ended",
+        "failed",
         "fetches",
         "live",
         "loop",
@@ -111,16 +113,21 @@ class Shared:
         self.pipe = SparePipe()
         self.live: set[DownloadTask] = set()  # the tasks that are not settled
         self.paused: set[DownloadTask] = set()  # those of them that wait for somebody to call resume()
-        self.ended: Counter[TaskState] = Counter()  # how many tasks, by how
+        self.completed = self.failed = self.aborted = 0  # how many tasks have
         self.fetches: set[Fetch] = set()  # that are under way
         self.received = 0  # bytes of bodies, by those that have ended
         self.told = 0  # the most that was told of these bytes
 
-    def settled(self, task: DownloadTask, state: TaskState) -> None:
+    def settled(self, task: DownloadTask, error: DownloadError | None) -> None:
         """Take note that a task is about to tell its end."""
         self.live.discard(task)
         self.paused.discard(task)
-        self.ended[state] += 1
+        if error is None:
+            self.completed += 1
+        elif isinstance(error, Aborted):
+            self.aborted += 1
+        else:
+            self.failed += 1
 
     def key(self, job: Job, url: URL, *, has_left: bool) -> Key:
         """Return what a connection for a URL of a job is known by.  ProxyError or TLSError if there is no way to it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rawdl.errors import Aborted, DownloadError
 from rawdl.job import Shared
 from rawdl.proto.progress import ProgressUpdate
-from rawdl.task import DownloadTask, TaskState, end_state
+from rawdl.task import DownloadTask, TaskState
 
 
 class Refusal:
@@ -23,7 +23,7 @@ class Refusal:
     def _settle(self) -> None:
         refused = self._task.claim()
         error = self._error if refused else Aborted("the download was aborted before it began")
-        self._shared.settled(self._task, end_state(error))
+        self._shared.settled(self._task, error)
         self._task.settle(None, error)
 
     def abort(self) -> None:

@@ -56,15 +56,14 @@ class ClientStats(NamedTuple):
 
 def stats_of(shared: Shared) -> ClientStats:
     """Look at what the downloads of a client share, from any thread: each number by itself is right."""
-    ended = shared.ended
     return ClientStats(
         tasks=Counter(task.state for task in list(shared.live)),
         connections={_text(origin): Connections(*counts) for origin, counts in shared.pool.by_origin().items()},
         bytes_received=_received(shared),
         wake_ups=shared.loop.turns,
-        completed=ended[TaskState.COMPLETED],
-        failed=ended[TaskState.FAILED],
-        aborted=ended[TaskState.ABORTED],
+        completed=shared.completed,
+        failed=shared.failed,
+        aborted=shared.aborted,
     )
 
 

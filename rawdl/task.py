@@ -334,7 +334,7 @@ class DownloadTask:
         self._progress = progress or _NO_PROGRESS
         self._engine = None
         if _LEGAL[self._state._value_]:
-            self.enter(end_state(error), error)
+            self.enter(_end_state(error), error)
         self._done = True
         outcome = result if result is not None else error
         first = self._success if result is not None else self._fail
@@ -356,8 +356,7 @@ class DownloadTask:
             self._waiters = [*(self._waiters or ()), waiter]
 
 
-def end_state(error: DownloadError | None) -> TaskState:
-    """Return the state of a task that ends with an error, or without one."""
+def _end_state(error: DownloadError | None) -> TaskState:
     if error is None:
         return TaskState.COMPLETED
     return TaskState.ABORTED if isinstance(error, Aborted) else TaskState.FAILED

@@ -50,7 +50,7 @@ LAYERS: dict[str, set[str]] = {
     "alarm": {"loop", "proto."},
     "throttle": {"loop", "proto."},
     "lanes": {"loop", "connection", "sinks", "proto."},
-    "job": {"loop", "dial", "lanes", "pool", "sinks", "partfile", "task", "proto."},
+    "job": {"errors", "loop", "dial", "lanes", "pool", "sinks", "partfile", "task", "proto."},
     "fetch": {"errors", "loop", "alarm", "throttle", "connection", "dial", "lanes", "pool", "job", "results", "sinks"}
     | {"proto."},
     "crew": {
