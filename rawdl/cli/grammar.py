@@ -251,6 +251,7 @@ _FILES: Final = (
     _flag("--overwrite", "task.exists", "replace a file that is there (the default)", "overwrite", exclusive="exists"),
     _flag("--no-clobber", "task.exists", "fail where a file is there", "error", exclusive="exists"),
     _flag("--skip-existing", "task.exists", "leave it, and ask the server for nothing", "skip", exclusive="exists"),
+    _flag("--rename", "task.exists", "save beside it, as a.1.iso beside a.iso", "rename", exclusive="exists"),
     _flag("-c --continue", "task.resume", "fail if FILE.part cannot be continued", exclusive="resume"),
     _flag("--no-resume", "task.resume", "begin anew in any case, and keep no FILE.part", False, exclusive="resume"),
     _value("--checksum", "task.checksum", "NAME:HEX", "fail if it is not that; as in sha256:9f86d0...", checksum),

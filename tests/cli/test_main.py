@@ -41,6 +41,7 @@ def asked_for(asked: list[object], *words: str) -> Options:
     [
         ("--overwrite", {"exists": "overwrite"}),
         ("--no-clobber", {"exists": "error"}),
+        ("--rename", {"exists": "rename"}),
         ("--skip-existing", {"exists": "skip"}),
         ("-c", {"resume": True}),
         ("--continue", {"resume": True}),
