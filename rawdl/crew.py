@@ -132,7 +132,7 @@ class Crew:
         self._forget_timer()
         while self._active and self._sources and not (self.paused or self.owner.stopping):
             # The task's own slot is not to lie idle while others wait for one.
-            count = self._working if self._spare is not None else len(self._members)
+            count = self.working if self._spare is not None else len(self._members)
             if count >= self._size or not self.plan.has_work:
                 return
             slot, self._spare = self._spare, None
@@ -147,7 +147,8 @@ class Crew:
             self._timer = None
 
     @property
-    def _working(self) -> int:
+    def working(self) -> int:
+        """How many members have something to fetch."""
         return sum(member.segment is not None for member in self._members)
 
     def _least_used(self) -> URL:
@@ -185,7 +186,7 @@ class Crew:
         low = self.job.terms.low_speed
         assert low is not None
         least = f"{low.bytes_per_second:g} bytes per second for {low.seconds:g} s"
-        message = f"slower than {least}, over {self._working} connections, after {self.plan.received_bytes} bytes"
+        message = f"slower than {least}, over {self.working} connections, after {self.plan.received_bytes} bytes"
         self._give_up(Timeout(message, phase=phase))
 
     def left(self, member: Member, error: DownloadError | None) -> None:
@@ -194,7 +195,7 @@ class Crew:
         if self.plan.complete:
             self.cancel()
             self.owner.crew_done()
-        elif error is None and (self._sources or self._working):
+        elif error is None and (self._sources or self.working):
             self._broken = 0
             self.shared.loop.call_soon(self._recruit)
         elif error is None:
@@ -212,7 +213,7 @@ class Crew:
         elif self._size < self.job.connections:
             self._size += 1
         hopeless = self._broken >= self.job.connections or not self._sources
-        if member.spoils_all(error) or (hopeless and not self._working):
+        if member.spoils_all(error) or (hopeless and not self.working):
             self._give_up(error)
         elif self._timer is None:
             # As after any try: one that has brought much is followed at once, and another after a while.

@@ -258,5 +258,9 @@ class Download:
         """Return how far the download is now."""
         return self._telling.snapshot()
 
+    def connections(self) -> int:
+        """Return how many connections are at work."""
+        return 0 if self.over else self._retrieval.connections()
+
     def __repr__(self) -> str:
         return f"<Download {self._task.url} {self._task.state}{' over' if self.over else ''}>"

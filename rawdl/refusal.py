@@ -40,5 +40,9 @@ class Refusal:
         """Return nothing, in numbers."""
         return ProgressUpdate()
 
+    def connections(self) -> int:
+        """Return none."""
+        return 0
+
     def __repr__(self) -> str:
         return f"<Refusal {self._task.url}: {self._error}>"

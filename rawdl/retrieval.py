@@ -440,6 +440,10 @@ class Retrieval:
         received = self._fetch.received if self._fetch is not None and taken else 0
         return max(self._course.base, self._origin + received)
 
+    def connections(self) -> int:
+        """Return how many connections are at work."""
+        return self._crew.working if self._crew is not None else int(self._fetch is not None)
+
     def __repr__(self) -> str:
         work = self._crew or self._fetch
         return f"<Retrieval {self._url}, {self.written()} bytes there, {work or 'nothing under way'}>"

@@ -78,6 +78,9 @@ class Engine(Protocol):
     def progress(self) -> ProgressUpdate:
         """Return a snapshot."""
 
+    def connections(self) -> int:
+        """Return how many connections are at work."""
+
 
 class DownloadTask:
     """One download: listen to it, abort it, wait for it.
@@ -272,6 +275,12 @@ class DownloadTask:
         """How far it is at this moment; the speed falls during a stall."""
         engine = self._engine
         return self._progress if engine is None else engine.progress()
+
+    @property
+    def connections(self) -> int:
+        """How many connections fetch it at this moment, or are being made for it."""
+        engine = self._engine
+        return 0 if engine is None else engine.connections()
 
     def __repr__(self) -> str:
         about = f" {self.progress.total_bytes_written} bytes" if self._headers else ""

@@ -59,6 +59,17 @@ def test_the_first_response_tells_what_the_others_need(bench: CrewBench):
     assert attempt.restarts == 0
 
 
+def test_a_task_says_how_many_connections_it_has(world: World, bench: CrewBench):
+    client = world.client()
+    attempt = bench.begin(client)
+    seen = [attempt.task.connections]
+    attempt.react("headers", lambda event: seen.append(attempt.task.connections))
+    attempt.react("progress", lambda event: seen.append(attempt.task.connections))
+    client.run()
+    assert seen[:2] == [0, 1] and max(seen) == 4
+    assert attempt.task.connections == 0
+
+
 def test_the_first_connection_goes_on_and_the_others_take_far_parts(bench: CrewBench):
     bench.attempt()
     firsts = sorted(int(asked.removeprefix("bytes=").partition("-")[0]) for asked in bench.asked if asked)
