@@ -16,6 +16,7 @@ from hashlib import sha256
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
+from rawdl.cli.display import Display
 from rawdl.cli.loopback import (
     BLOCK,
     Broken,
@@ -29,7 +30,7 @@ from rawdl.cli.loopback import (
     report,
     until_alone,
 )
-from rawdl.cli.meter import Display, Tally, duration_text, rate_text, size_text
+from rawdl.cli.meter import Tally, duration_text, rate_text, size_text
 from rawdl.cli.report import SIGNALLED
 from rawdl.cli.signals import Signals
 from rawdl.client import Client
@@ -83,7 +84,7 @@ class Show:
         self._origin = origin
         self._folder = folder
         self._size = size
-        self._display = Display.on_stderr(silent=False)
+        self._display = Display.on_stderr()
         self._task: DownloadTask | None = None  # under way
         self._stopped = False
 

@@ -8,9 +8,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from rawdl.cli.display import Display
 from rawdl.cli.jar import open_jar, save_jar
 from rawdl.cli.lists import STDOUT, Target, targets_of
-from rawdl.cli.meter import Display, Tally, duration_text, rate_text, size_text
+from rawdl.cli.meter import Tally, duration_text, rate_text, size_text
 from rawdl.cli.options import Options, client_of
 from rawdl.cli.output import Stdout
 from rawdl.cli.report import (
@@ -23,7 +24,7 @@ from rawdl.cli.report import (
     kept_text,
     message,
 )
-from rawdl.cli.signals import Signals
+from rawdl.cli.signals import Signals, suspend
 from rawdl.cli.steps import Steps
 from rawdl.errors import Aborted, DownloadError, RangeError, StatusError, StorageError
 from rawdl.proto.fields import escape
@@ -113,7 +114,8 @@ class Batch:
         self._found = 0  # bytes that were there before
         self._kept: list[str] = []  # parts of what was stopped
         self._unwritable: StorageError | None = None  # what befell the JSON on standard output
-        self._signals = Signals(self._stop, client.wakeup_fileno())
+        also = {"SIGTSTP": lambda: suspend(display.clear), "SIGCONT": display.lose_place} if display.live else {}
+        self._signals = Signals(self._stop, client.wakeup_fileno(), last=display.abandon, also=also)
         if options.json:
             steps.tell_as_events(self._emit)
 
@@ -152,9 +154,11 @@ class Batch:
 
     def _drive(self, targets: Sequence[Target]) -> None:
         tally = Tally(self._tasks, targets[0].name, time.monotonic())
-        while self._client.run(self._display.period):
-            self._display.show(tally.status(time.monotonic(), self._found))
-        self._display.clear()
+        try:
+            while self._client.run(self._display.period):
+                self._display.show(tally.status(time.monotonic(), self._found))
+        finally:
+            self._display.clear()
 
     def _stop(self) -> None:
         for task in self._tasks:
@@ -179,7 +183,7 @@ class Batch:
         if isinstance(outcome, DownloadResult):
             self._found += outcome.data_length if outcome.skipped else 0
             self._emit("done", url, outcome.to_dict())
-            if self._display.period is not None:
+            if not self._display.silent:
                 self._display.note(_saved(target, outcome))
             self._write_out(index, target, outcome)
             return
@@ -208,6 +212,8 @@ class Batch:
     def _print(self, data: bytes) -> None:
         if self._unwritable is not None:
             return
+        if self._stdout.is_terminal:
+            self._display.clear()
         try:
             self._stdout.write(memoryview(data))
         except StorageError as exc:

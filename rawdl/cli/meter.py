@@ -1,16 +1,13 @@
-"""The progress line: what it says, how it fits, and where it is written.
+"""The progress line: what it says, and how it fits.
 
 All sizes are in powers of 1024 and say so.  Nothing here reads a clock.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from math import ceil
-from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rawdl.proto.progress import SpeedMeter
 from rawdl.task import TaskState
@@ -19,12 +16,8 @@ if TYPE_CHECKING:
     from rawdl.task import DownloadTask
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-_LIVE_SECONDS: Final = 0.1  # between two redraws: faster than this nobody reads
-_LOG_SECONDS: Final = 5.0  # between two lines where they stay
-_USUAL_WIDTH: Final = 80
 _SHORTEST_LABEL: Final = 8  # cells below which a cut name tells nothing
 _BEFORE_HEAD: Final = (TaskState.QUEUED, TaskState.CONNECTING, TaskState.WAITING)
-_ERASE: Final = "\r\x1b[K"
 
 
 class Status(NamedTuple):
@@ -35,80 +28,6 @@ class Status(NamedTuple):
     expected: int | None = None
     speed: float | None = None
     waiting: str = ""
-
-
-class Display:
-    """Where progress and messages go: one line that is redrawn, a line now and then, or messages only.
-
-    ``period`` is the seconds between two calls of `show`, None where there are to be none.  A stream that cannot be
-    written to is not worth failing for.
-    """
-
-    def __init__(self, stream: TextIO | None, *, live: bool, silent: bool) -> None:
-        self._stream = stream
-        self._live = live and not silent
-        self._drawn = False
-        self.period = None if silent else _LIVE_SECONDS if live else _LOG_SECONDS
-
-    @classmethod
-    def on_stderr(cls, *, silent: bool) -> Display:
-        """Make the one that fits standard error."""
-        stream: TextIO | None = sys.stderr  # None if the descriptor is closed
-        return cls(stream, live=stream is not None and _is_terminal(stream), silent=silent or stream is None)
-
-    def show(self, status: Status) -> None:
-        """Draw the line anew, or write one more."""
-        if self.period is None:
-            return
-        status = status._replace(label=self._encodable(status.label))
-        if not self._live:
-            self._write(progress_line(status, None) + "\n")
-            return
-        # Overwritten first and erased behind: no moment at which the line is empty, hence no flicker.
-        self._write("\r" + progress_line(status, self._width()) + "\x1b[K")
-        self._drawn = True
-
-    def note(self, text: str) -> None:
-        """Write a line that stays."""
-        start = _ERASE if self._drawn else ""
-        self._drawn = False
-        self._write(f"{start}{text}\n")
-
-    def clear(self) -> None:
-        """Leave the terminal as if nothing had been drawn."""
-        if self._drawn:
-            self._drawn = False
-            self._write(_ERASE)
-
-    def _width(self) -> int:
-        try:
-            assert self._stream is not None
-            return os.get_terminal_size(self._stream.fileno()).columns or _USUAL_WIDTH
-        except (OSError, ValueError):
-            return _USUAL_WIDTH
-
-    def _encodable(self, text: str) -> str:
-        """Replace now what the stream would replace by something longer, which then would not fit."""
-        encoding = getattr(self._stream, "encoding", None) or "ascii"
-        return text.encode(encoding, "backslashreplace").decode(encoding)
-
-    def _write(self, text: str) -> None:
-        if self._stream is None:
-            return
-        try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError):
-            _forget(self._stream)
-            self._stream = None
-
-
-def _forget(stream: TextIO) -> None:
-    """Let go of what could not be written: the interpreter would try again at its exit, and end with 120 for it."""
-    with suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)
 
 
 class Tally:
@@ -229,13 +148,6 @@ def cells(text: str) -> int:
         0 if category(character) in ("Mn", "Me") else 2 if east_asian_width(character) in "WF" else 1
         for character in text
     )
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    if os.environ.get("TERM") == "dumb" or not stream.isatty():
-        return False
-    # Of the consoles of Windows, only its new one is known to erase a line without being asked to first.
-    return os.name != "nt" or "WT_SESSION" in os.environ
 
 
 def _parts(status: Status) -> list[str]:

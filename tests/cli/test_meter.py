@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 
 import pytest
 
 from rawdl import ProgressUpdate, TaskState
 from rawdl.cli.meter import (
-    Display,
     Status,
     Tally,
     cells,
@@ -227,49 +225,3 @@ class TestTally:
         assert tally.status(1.0).expected is None
         tasks[0].at(TaskState.COMPLETED, 30, None)
         assert tally.status(2.0)[1:3] == (40, 50)
-
-
-class TestDisplay:
-    STATUS = Status("a", 1, None, None)
-
-    def test_live_redraws_one_line(self) -> None:
-        stream = io.StringIO()
-        display = Display(stream, live=True, silent=False)
-        display.show(self.STATUS)
-        display.show(self.STATUS)
-        display.note("said")
-        display.clear()
-        drawn = "\ra        1 B\x1b[K"
-        assert stream.getvalue() == drawn + drawn + "\r\x1b[Ksaid\n"
-
-    def test_clear_erases_what_was_drawn(self) -> None:
-        stream = io.StringIO()
-        display = Display(stream, live=True, silent=False)
-        display.show(self.STATUS)
-        display.clear()
-        display.clear()
-        assert stream.getvalue().endswith("1 B\x1b[K\r\x1b[K")
-
-    def test_where_it_is_not_live_lines_stay(self) -> None:
-        stream = io.StringIO()
-        display = Display(stream, live=False, silent=False)
-        display.show(self.STATUS)
-        display.note("said")
-        display.clear()
-        assert stream.getvalue() == "a        1 B\nsaid\n"
-        assert display.period is not None and display.period >= 1
-
-    @pytest.mark.parametrize("live", [True, False])
-    def test_silent_still_says_what_must_be_said(self, live: bool) -> None:
-        stream = io.StringIO()
-        display = Display(stream, live=live, silent=True)
-        display.show(self.STATUS)
-        display.note("said")
-        assert (display.period, stream.getvalue()) == (None, "said\n")
-
-    def test_without_a_stream_nothing_happens(self) -> None:
-        display = Display(None, live=False, silent=True)
-        display.show(self.STATUS)
-        display.note("said")
-        display.clear()
-        assert display.period is None

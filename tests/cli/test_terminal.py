@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 
 import pytest
@@ -40,7 +41,7 @@ def test_an_unknown_length_has_a_count_and_no_percentage(rawdl: Command, origin:
 @pytest.mark.parametrize(("columns", "room"), [(0, 80), (40, 40), (20, 20), (4, 4), (1, 1)])
 def test_the_line_fits_the_width(rawdl: Command, origin: Origin, columns: int, room: int) -> None:
     code, written = rawdl.on_terminal(origin.serve("/a.bin", SLOW), columns=columns)
-    drawn = [line for line in written.split("\r") if line.endswith("\x1b[K")]
+    drawn = [line for line in written.replace("\n", "\r").split("\r") if line.endswith("\x1b[K")]
     assert code == 0 and drawn
     assert all(len(line.removesuffix("\x1b[K")) < room for line in drawn)
 
@@ -111,6 +112,49 @@ def test_ctrl_c_on_the_terminal(rawdl: Command, origin: Origin) -> None:
         assert process.wait(GUARD) == 130
     os.close(master)
     assert screen(written.decode()) == ["rawdl: interrupted", ""]
+
+
+@pytest.mark.contract("K9")
+def test_K9_a_stop_erases_the_line_and_it_is_drawn_again(rawdl: Command, origin: Origin) -> None:
+    master, slave = os.openpty()
+    url = origin.serve("/a", Script(body=BODY, stall_at=500_000))
+    with rawdl.start(url, stdin=slave, stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        written = _read_until(master, b"%")
+        process.send_signal(signal.SIGTSTP)
+        assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+        process.send_signal(signal.SIGCONT)
+        written += _read_until(master, b"%")
+        process.send_signal(signal.SIGTERM)
+        written += _read_until(master, b"rawdl: terminated\r\n")
+        assert process.wait(GUARD) == 143
+    os.close(master)
+    assert screen(written.decode()) == ["rawdl: terminated", ""]
+
+
+@pytest.mark.usefixtures("leaves_parts")
+def test_a_second_signal_leaves_no_line_either(rawdl: Command, origin: Origin) -> None:
+    master, slave = os.openpty()
+    url = origin.serve("/a", Script(body=BODY, stall_at=500_000))
+    code = "from rawdl.cli import get, main; get.Batch._stop = lambda *_: None; main.main()"
+    argv = [*rawdl.argv()[:3], "-c", code, url]
+    with subprocess.Popen(argv, cwd=rawdl.folder, env=rawdl.environment, stdout=slave, stderr=slave) as process:
+        written = _read_until(master, b"%")
+        process.send_signal(signal.SIGINT)  # of two that wait, the one with the lower number is handled first
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(GUARD) == 143
+    os.close(slave)
+    while not written.endswith(b"\r\x1b[K"):  # the end is there already
+        written += os.read(master, 65536)
+    os.close(master)
+    assert screen(written.decode()) == [""]
+
+
+def _read_until(master: int, expected: bytes) -> bytes:
+    written = b""
+    while expected not in written:
+        written += os.read(master, 65536)
+    return written
 
 
 def test_a_name_that_standard_error_cannot_encode(rawdl: Command, origin: Origin) -> None:
