@@ -20,6 +20,7 @@ replay   rawdl replay: recorded responses, without a socket
 compare  what other parsers make of them
 readout  what is told of them
 meter    the progress line, and the numbers in it
+watch    how far the downloads are, and which have stalled
 display  where it is drawn or written, and the messages
 output   standard output as a sink
 signals  what SIGINT and SIGTERM do, and Ctrl-Z

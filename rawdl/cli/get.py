@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rawdl.cli.display import Display
 from rawdl.cli.jar import open_jar, save_jar
 from rawdl.cli.lists import STDOUT, Target, targets_of
-from rawdl.cli.meter import Tally, duration_text, rate_text, size_text
+from rawdl.cli.meter import duration_text, rate_text, size_text
 from rawdl.cli.options import Options, client_of
 from rawdl.cli.output import Stdout
 from rawdl.cli.report import (
@@ -26,6 +25,7 @@ from rawdl.cli.report import (
 )
 from rawdl.cli.signals import Signals, suspend
 from rawdl.cli.steps import Steps
+from rawdl.cli.watch import Watch
 from rawdl.errors import Aborted, DownloadError, RangeError, StatusError, StorageError
 from rawdl.proto.fields import escape
 from rawdl.proto.messages import checked_fields
@@ -34,6 +34,7 @@ from rawdl.results import DownloadResult
 from rawdl.sinks import DiscardSink
 
 if TYPE_CHECKING:
+    from rawdl.cli.watch import OnStall
     from rawdl.client import Client
     from rawdl.results import HeadersReceived
     from rawdl.task import DownloadTask
@@ -111,9 +112,9 @@ class Batch:
         self._stdout = stdout
         self._tasks: list[DownloadTask] = []
         self._errors: dict[int, DownloadError] = {}  # by position on the command line
-        self._found = 0  # bytes that were there before
         self._kept: list[str] = []  # parts of what was stopped
         self._unwritable: StorageError | None = None  # what befell the JSON on standard output
+        self._watch = Watch(display, options.client.get("rate_limit"))
         also = {"SIGTSTP": lambda: suspend(display.clear), "SIGCONT": display.lose_place} if display.live else {}
         self._signals = Signals(self._stop, client.wakeup_fileno(), last=display.abandon, also=also)
         if options.json:
@@ -126,7 +127,7 @@ class Batch:
                 self._add(target)
             if self._signals.number or self._unwritable:  # it came between two of them
                 self._stop()
-            self._drive(targets)
+            self._watch.drive(self._client)
         return self._status()
 
     def _add(self, target: Target) -> None:
@@ -140,6 +141,7 @@ class Batch:
             complete=lambda outcome: self._settled(index, target, outcome),
         )
         self._tasks.append(task)
+        self._watch.add(task, target.name, self._stall_listener(url))
         task.on_headers_received(lambda event: self._headers_received(index, url, event))
         if options.json:
             task.on_progress_update(lambda update: self._emit("progress", url, update.to_dict()))
@@ -152,14 +154,6 @@ class Batch:
             return {"directory": target.folder or None, "use_suggested_name": True}
         return {"file_path": target.path}
 
-    def _drive(self, targets: Sequence[Target]) -> None:
-        tally = Tally(self._tasks, targets[0].name, time.monotonic())
-        try:
-            while self._client.run(self._display.period):
-                self._display.show(tally.status(time.monotonic(), self._found))
-        finally:
-            self._display.clear()
-
     def _stop(self) -> None:
         for task in self._tasks:
             task.abort(keep=True)
@@ -169,7 +163,7 @@ class Batch:
 
     def _headers_received(self, index: int, url: str, event: HeadersReceived) -> None:
         written = self._tasks[index].progress.total_bytes_written
-        self._found += written
+        self._watch.found += written
         if written:
             self._emit("resume", url, {"totalBytesWritten": written})
         self._emit("headers", url, event.to_dict())
@@ -181,7 +175,7 @@ class Batch:
     def _settled(self, index: int, target: Target, outcome: DownloadResult | DownloadError) -> None:
         url = shown(target.url)
         if isinstance(outcome, DownloadResult):
-            self._found += outcome.data_length if outcome.skipped else 0
+            self._watch.found += outcome.data_length if outcome.skipped else 0
             self._emit("done", url, outcome.to_dict())
             if not self._display.silent:
                 self._display.note(_saved(target, outcome))
@@ -197,6 +191,11 @@ class Batch:
             kept = [] if error.part is None or isinstance(error, RangeError) else [error.part]
             self._display.note(message(url, error) + kept_text(kept))
         self._write_out(index, target, error)
+
+    def _stall_listener(self, url: str) -> OnStall | None:
+        if not self._options.json:
+            return None
+        return lambda seconds, written: self._emit("stall", url, {"seconds": seconds, "totalBytesWritten": written})
 
     def _emit(self, event: str, url: str, fields: dict[str, object]) -> None:
         if self._options.json:

@@ -17,17 +17,22 @@ if TYPE_CHECKING:
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _SHORTEST_LABEL: Final = 8  # cells below which a cut name tells nothing
-_BEFORE_HEAD: Final = (TaskState.QUEUED, TaskState.CONNECTING, TaskState.WAITING)
+BEFORE_HEAD: Final = (TaskState.QUEUED, TaskState.CONNECTING, TaskState.WAITING)
 
 
 class Status(NamedTuple):
-    """What one line says; ``expected`` and ``speed`` are None while unknown, ``waiting`` is for what."""
+    """What one line says; ``expected`` and ``speed`` are None while unknown, ``waiting`` is for what.
+
+    ``stalled`` are the seconds since the last byte, where they are too many.
+    """
 
     label: str
     written: int = 0
     expected: int | None = None
     speed: float | None = None
     waiting: str = ""
+    stalled: float | None = None
+    connections: int = 1
 
 
 class Tally:
@@ -42,13 +47,18 @@ class Tally:
         self._looked = now
         self._arrived = 0  # at that time
 
+    def add(self, task: DownloadTask) -> None:
+        """Count one more."""
+        self._total += 1
+        self._tasks.append(task)
+
     def status(self, now: float, found: int = 0) -> Status:
         """Return what the line is to say at ``now``; ``found`` of the bytes were there before the downloads began."""
         label, waiting = self._label, ""
         if self._total > 1:
             self._settle()
             label = f"{self._total - len(self._tasks)} of {self._total} files"
-        elif self._tasks[0].state in _BEFORE_HEAD:
+        elif self._tasks[0].state in BEFORE_HEAD:
             waiting = self._tasks[0].state
         updates = [task.progress for task in self._tasks]
         written = self._settled + sum(update.total_bytes_written for update in updates)
@@ -80,7 +90,7 @@ def progress_line(status: Status, width: int | None) -> str:
     The label gives way first, then what stands last.  Three columns stay free: some terminals wrap once the last is
     used, and the ``^C`` of a user who has had enough should not make the line two.
     """
-    parts = _parts(status)
+    parts = [column for column in columns_of(status) if column]
     numbers = "  ".join(parts)
     if width is None:
         return f"{status.label}  {numbers}"
@@ -113,6 +123,11 @@ def duration_text(seconds: float) -> str:
     milliseconds = seconds * 1000
     decimals = 0 if milliseconds >= 9.95 else 1 if milliseconds >= 0.995 else 2
     return f"{milliseconds:.{decimals}f} ms"
+
+
+def stall_text(seconds: float) -> str:
+    """Spell for how long nothing has come: ``stalled 12 s``, ``stalled 2:05``."""
+    return f"stalled {f'{seconds:.0f} s' if seconds < 99.5 else clock_text(seconds)}"
 
 
 def clock_text(seconds: float) -> str:
@@ -150,23 +165,28 @@ def cells(text: str) -> int:
     )
 
 
-def _parts(status: Status) -> list[str]:
-    """Return the columns, each of a width that does not change from one redraw to the next."""
+def columns_of(status: Status) -> tuple[str, str, str, str, str]:
+    """Return how far, of how much, how fast or what else there is to say, for how long still, by how many connections.
+
+    Each is of a width that does not change from one redraw to the next, or empty.
+    """
     written, expected, speed = status.written, status.expected, status.speed
     if status.waiting and not written:
-        return [status.waiting]
+        return "", "", status.waiting, "", ""
     if expected is None:
-        parts = [size_text(written).rjust(9)]
+        how_far, of_what = size_text(written).rjust(9), ""
     else:
         percent = written * 100 // expected if expected else 100
-        parts = [f"{percent:3} %", _pair(written, expected)]
+        how_far, of_what = f"{percent:3} %", _pair(written, expected)
     if status.waiting:  # for another try
-        return [*parts, status.waiting]
-    if speed is not None:
-        parts.append(rate_text(speed, 1).rjust(11))
+        return how_far, of_what, status.waiting, "", ""
+    if status.stalled is not None:
+        return how_far, of_what, stall_text(status.stalled), "", ""
+    fast = "" if speed is None else rate_text(speed, 1).rjust(11)
+    left = ""
     if expected is not None and speed and speed >= 1:  # slower is a stall, whose end nobody knows
-        parts.append(f"ETA {clock_text((expected - written) / speed)}")
-    return parts
+        left = f"ETA {clock_text((expected - written) / speed)}"
+    return how_far, of_what, fast, left, f"x{status.connections}" if status.connections > 1 else ""
 
 
 def _pair(written: int, expected: int) -> str:

@@ -114,6 +114,16 @@ class TestLine:
     def test_in_a_stall_there_is_no_eta(self, speed: float) -> None:
         assert progress_line(Status("a", 1, 1 << 40, speed), 80) == "a    0 %  0.0 of 1.0 TiB        0 B/s"
 
+    def test_a_stall_has_its_time_instead_of_an_estimate(self) -> None:
+        status = Status("a", 5 * MIB, 10 * MIB, 900.0, stalled=12.3)
+        assert progress_line(status, 80) == "a   50 %   5.0 of 10.0 MiB  stalled 12 s"
+        assert progress_line(status._replace(stalled=125.0), 80).endswith("stalled 2:05")
+
+    def test_several_connections_are_told_where_there_is_room(self) -> None:
+        status = Status("a", 5 * MIB, 10 * MIB, 1.0 * MIB, connections=4)
+        assert progress_line(status, 80).endswith("ETA 0:05  x4")
+        assert progress_line(status, 50).endswith("ETA 0:05")
+
     def test_an_empty_file_is_whole(self) -> None:
         assert progress_line(Status("a", 0, 0, None), 80) == "a  100 %  0 of 0 B"
 

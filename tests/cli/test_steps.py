@@ -33,13 +33,18 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "bytesPerSecond": (*NUMBER, type(None)),
         "eta": (*NUMBER, type(None)),
     },
+    "stall": {"seconds": NUMBER, "totalBytesWritten": int},
     "done": {"filePath": str, "statusCode": int, "errMsg": str, "dataLength": int, "profile": dict, "redirects": list},
     "failed": {"errMsg": str, "errno": int},
 }
 
 
 def events(rawdl: Command, *arguments: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in rawdl("--json", *arguments).stdout.splitlines()]
+    return checked(rawdl("--json", *arguments).stdout)
+
+
+def checked(written: bytes) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in written.splitlines()]
     for event in found:
         schema = SCHEMA[event["event"]]
         assert schema.keys() <= event.keys(), event
@@ -68,6 +73,17 @@ class TestEvents:
         [resumed] = [event for event in found if event["event"] == "resume"]
         assert resumed["totalBytesWritten"] == 20_000
         assert found[-1]["resumedFrom"] == 20_000
+
+    def test_a_stall_is_told_once_and_then_progress(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", Script(body=BODY, stall_at=20_000, stall_for=1.0))
+        soon = "from rawdl.cli import watch; watch._STALLED, watch._GLANCE = 0.2, 0.05"
+        found = checked(rawdl.after(soon, "--json", url).stdout)
+        names = [event["event"] for event in found]
+        assert names.count("stall") == 1
+        at = names.index("stall")
+        assert names[at - 1] == names[at + 1] == "progress" and names[-1] == "done"
+        assert found[at]["totalBytesWritten"] == found[at - 1]["totalBytesWritten"] < 20_000
+        assert found[at]["seconds"] >= 0.2
 
     def test_over_TLS(self, rawdl: Command, tls_origin: Origin) -> None:
         found = events(rawdl, "-k", tls_origin.serve("/a", Script(body=b"x")))
