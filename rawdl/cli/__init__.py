@@ -23,6 +23,6 @@ meter    the progress line, and the numbers in it
 watch    how far the downloads are, and which have stalled
 display  where it is drawn or written, and the messages
 output   standard output as a sink
-signals  what SIGINT and SIGTERM do, and Ctrl-Z
+signals  what SIGINT and SIGTERM do, and those that concern the display
 report   error messages, exit codes, JSON events
 """

@@ -23,7 +23,7 @@ from rawdl.cli.report import (
     kept_text,
     message,
 )
-from rawdl.cli.signals import Signals, suspend
+from rawdl.cli.signals import REPORT, Signals, suspend
 from rawdl.cli.steps import Steps
 from rawdl.cli.watch import Watch
 from rawdl.errors import Aborted, DownloadError, RangeError, StatusError, StorageError
@@ -115,7 +115,9 @@ class Batch:
         self._kept: list[str] = []  # parts of what was stopped
         self._unwritable: StorageError | None = None  # what befell the JSON on standard output
         self._watch = Watch(display, options.client.get("rate_limit"))
-        also = {"SIGTSTP": lambda: suspend(display.clear), "SIGCONT": display.lose_place} if display.live else {}
+        also = {name: self._watch.report for name in REPORT}
+        if display.live:
+            also |= {"SIGTSTP": lambda: suspend(display.clear), "SIGCONT": display.lose_place}
         self._signals = Signals(self._stop, client.wakeup_fileno(), last=display.abandon, also=also)
         if options.json:
             steps.tell_as_events(self._emit)

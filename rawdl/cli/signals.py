@@ -13,7 +13,8 @@ from rawdl.cli.report import SIGNALLED
 if TYPE_CHECKING:
     from types import FrameType
 
-_DRAWING: Final = ("SIGTSTP", "SIGCONT")  # which not every system has
+REPORT: Final = ("SIGUSR1", "SIGINFO")  # "how far are you?", as dd takes them; not every system has either
+_DRAWING: Final = (*REPORT, "SIGTSTP", "SIGCONT")
 
 
 class Signals:
@@ -34,6 +35,7 @@ class Signals:
         self._stop = stop
         self._last = last
         self._also = {getattr(signal, name): act for name, act in (also or {}).items() if hasattr(signal, name)}
+        self._acting: set[signal.Signals] = set()
         self._wakeup = wakeup  # a descriptor that ends our wait: a handler runs only when Python does
         self._before: list[tuple[signal.Signals, object]] = []
         self.number = 0
@@ -57,13 +59,22 @@ class Signals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number in self._also:
-            return self._also[signal.Signals(number)]()
+            return self._act(signal.Signals(number))
         if self.number:
             if self._last is not None:
                 self._last()
             os._exit(SIGNALLED + number)
         self.number = number
         self._stop()
+
+    def _act(self, number: signal.Signals) -> None:
+        """Do what another signal asks for; one more of it meanwhile is answered by that, however fast they come."""
+        if number not in self._acting:
+            self._acting.add(number)
+            try:
+                self._also[number]()
+            finally:
+                self._acting.discard(number)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from rawdl.cli.display import Display
-from rawdl.cli.meter import BEFORE_HEAD, Status, Tally
+from rawdl.cli.meter import BEFORE_HEAD, Status, Tally, progress_line
 from rawdl.cli.signals import held
 from rawdl.task import TaskState
 
@@ -70,6 +70,13 @@ class Watch:
             self._due = now + period
             with held():
                 self._display.show(self.overview(now)[0])
+
+    def report(self) -> None:
+        """Tell at once how far each is, and all together: a line each, which stay.  From a signal handler, too."""
+        with held():
+            if self._tally is not None:
+                total, files = self.overview(time.monotonic())
+                self._display.note("\n".join(progress_line(status, None) for status in [*files, total]))
 
     def look(self, now: float) -> None:
         """See who has stalled."""

@@ -130,3 +130,16 @@ class TestOverview:
         assert [file.stalled for file in files] == [7.0, None] and total.stalled is None
         bench.until(9.0)
         assert bench.watch.overview(9.0)[0].stalled == 5.0
+
+    def test_a_report_has_a_line_for_each_and_one_for_all(self) -> None:
+        tasks = [Task(TaskState.WAITING), Task()]
+        tasks[1].at(50, 100)
+        bench = Bench(*tasks)
+        bench.watch.report()
+        lines = bench.written.getvalue().splitlines()
+        assert [line[:7] for line in lines] == ["f0  wai", "f1   50", "0 of 2 "]
+
+    def test_a_report_before_there_is_a_download(self) -> None:
+        bench = Bench()
+        bench.watch.report()
+        assert bench.written.getvalue() == ""
