@@ -6,6 +6,7 @@ config   options in a file
 completion  which words a shell may offer
 options  what was asked for, and the client that does it
 lists    the URLs, also those of a file, and where each goes
+feed     those that come on standard input
 get      rawdl URL...: downloads, with their progress
 steps    -v, --trace, and the events of --json
 writeout -w

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rawdl.cli.display import Display
 from rawdl.cli.jar import open_jar, save_jar
-from rawdl.cli.lists import STDOUT, Target, targets_of
+from rawdl.cli.lists import STDIN, STDOUT, Target, Targets
 from rawdl.cli.meter import duration_text, rate_text, size_text
 from rawdl.cli.options import Options, client_of
 from rawdl.cli.output import Stdout
 from rawdl.cli.report import (
     SIGNALLED,
     STORAGE,
+    USAGE,
     Unusable,
     UsageError,
     exit_code,
@@ -25,7 +26,7 @@ from rawdl.cli.report import (
 )
 from rawdl.cli.signals import REPORT, Signals, suspend
 from rawdl.cli.steps import Steps
-from rawdl.cli.watch import Watch
+from rawdl.cli.watch import FEED_SECONDS, Watch
 from rawdl.errors import Aborted, DownloadError, RangeError, StatusError, StorageError
 from rawdl.proto.fields import escape
 from rawdl.proto.messages import checked_fields
@@ -34,6 +35,7 @@ from rawdl.results import DownloadResult
 from rawdl.sinks import DiscardSink
 
 if TYPE_CHECKING:
+    from rawdl.cli.feed import Feed
     from rawdl.cli.watch import OnStall
     from rawdl.client import Client
     from rawdl.results import HeadersReceived
@@ -44,37 +46,42 @@ _NOTHING_TO_SAVE: Final = frozenset({204, 205, 304})
 # What Python's table of media types does not have.
 _NO_PAGES: Final = (".7z", ".apk", ".deb", ".dmg", ".img", ".iso", ".jar", ".msi", ".rpm", ".whl", ".zst")
 _EVENT_SECONDS: Final = 0.25  # between two progress events of one file in JSON
+_LIVE: Final = 1000  # downloads beyond which no further line of standard input is taken: each has its memory
 
 
 def run(options: Options) -> int:
     """Download everything, keep the cookies, and return the exit status; UsageError for what cannot be done."""
-    targets = targets_of(options)
+    places = Targets(options)
+    targets = places.of_command()
     _check(options, targets)
     stdout = Stdout()
     to_terminal = options.output == STDOUT and stdout.is_terminal
     display = Display.on_stderr(silent=options.quiet or options.json or to_terminal)
+    feed = _feed(places) if options.input_file == STDIN else None
     if options.dry_run:
-        return _tell_plan(targets, stdout)
+        return _tell_plan(targets, feed, display, stdout)
     steps = Steps()
     try:
         if options.verbose:
             steps.print_to(display.note)
         if options.trace is not None:
             steps.write_to(options.trace)
-        return _download(options, targets, display, stdout, steps)
+        return _download(options, targets, feed, display, stdout, steps)
     except Unusable as exc:
         return _complain(display, str(exc), exc.code)
     finally:
         steps.close()
 
 
-def _download(options: Options, targets: Sequence[Target], display: Display, stdout: Stdout, steps: Steps) -> int:
+def _download(
+    options: Options, targets: Sequence[Target], feed: Feed | None, display: Display, stdout: Stdout, steps: Steps
+) -> int:
     jar = open_jar(options.cookies, options.cookie_jar)
     with client_of(options, jar, steps if steps or options.json else None) as client:
         _make_folders(options, targets)
         if options.tls.get("verify") is False:
             _warn_unverified(display, options.quiet)
-        status = Batch(client, options, display, stdout, steps).run(targets)
+        status = Batch(client, options, display, stdout, steps).run(targets, feed)
     try:
         save_jar(jar, options.cookie_jar)
     except Unusable as exc:
@@ -85,21 +92,43 @@ def _download(options: Options, targets: Sequence[Target], display: Display, std
 
 def _check(options: Options, targets: Sequence[Target]) -> None:
     """Raise UsageError for what would be raised at some download."""
-    for header in (options.task.get("header"), *(target.task.get("header") for target in targets)):
-        try:
-            checked_fields(header)
-        except ValueError as exc:
-            raise UsageError(f"-H: {exc}") from exc
+    _check_fields(options.task)
+    for target in targets:
+        _check_fields(target.task)
     if options.write_out is not None:
         from rawdl.cli.writeout import check
 
         check(options.write_out)
 
 
-def _tell_plan(targets: Sequence[Target], stdout: Stdout) -> int:
+def _check_fields(task: Mapping[str, Any]) -> None:
+    try:
+        checked_fields(task.get("header"))
+    except ValueError as exc:
+        raise UsageError(f"-H: {exc}") from exc
+
+
+def _feed(places: Targets) -> Feed:
+    from rawdl.cli.feed import Feed
+
+    return Feed(places)
+
+
+def _tell_plan(targets: Sequence[Target], feed: Feed | None, display: Display, stdout: Stdout) -> int:
+    status = 0
+
+    def tell(found: Target | UsageError) -> int:
+        if isinstance(found, UsageError):
+            return _complain(display, str(found), USAGE)
+        stdout.write(memoryview(f"{shown(found.url)} -> {escape(found.path or 'standard output')}\n".encode()))
+        return 0
+
     for target in targets:
-        stdout.write(memoryview(f"{shown(target.url)} -> {escape(target.path or 'standard output')}\n".encode()))
-    return 0
+        tell(target)
+    while feed is not None and not feed.ended:
+        for found in feed.take(FEED_SECONDS):
+            status = tell(found) or status
+    return status
 
 
 class Batch:
@@ -110,8 +139,11 @@ class Batch:
         self._options = options
         self._display = display
         self._stdout = stdout
-        self._tasks: list[DownloadTask] = []
-        self._errors: dict[int, DownloadError] = {}  # by position on the command line
+        self._feed: Feed | None = None
+        self._count = 0  # of the URLs so far
+        self._tasks: dict[int, DownloadTask] = {}  # that have not ended, by the position of their URL
+        self._errors: dict[int, DownloadError] = {}
+        self._refused: dict[int, int] = {}  # the exit codes of those that made no sense
         self._kept: list[str] = []  # parts of what was stopped
         self._unwritable: StorageError | None = None  # what befell the JSON on standard output
         self._watch = Watch(display, options.client.get("rate_limit"))
@@ -122,18 +154,43 @@ class Batch:
         if options.json:
             steps.tell_as_events(self._emit)
 
-    def run(self, targets: Sequence[Target]) -> int:
-        """Run all of them and return the status."""
+    def run(self, targets: Sequence[Target], feed: Feed | None) -> int:
+        """Run all of them, and those that come meanwhile, and return the status."""
+        self._feed = feed
         with self._signals:
             for target in targets:
                 self._add(target)
             if self._signals.number or self._unwritable:  # it came between two of them
                 self._stop()
-            self._watch.drive(self._client)
+            self._watch.drive(self._client, None if feed is None else self._take_more)
         return self._status()
 
+    def _take_more(self, wait: float) -> bool:
+        """Begin what has come on standard input, or comes within ``wait`` seconds; return whether there may be more."""
+        feed = self._feed
+        if feed is None or feed.ended or self._signals.number or self._unwritable:
+            return False
+        if len(self._tasks) < _LIVE:
+            for found in feed.take(wait):
+                self._admit(found)
+        return True
+
+    def _admit(self, found: Target | UsageError) -> None:
+        try:
+            if isinstance(found, UsageError):
+                raise found
+            _check_fields(found.task)
+            _make_folders(self._options, [found])
+        except (UsageError, Unusable) as exc:
+            code = exc.code if isinstance(exc, Unusable) else USAGE
+            self._refused[self._count] = _complain(self._display, str(exc), code)
+            self._count += 1
+        else:
+            self._add(found)
+
     def _add(self, target: Target) -> None:
-        index, options, url = len(self._tasks), self._options, shown(target.url)
+        index, options, url = self._count, self._options, shown(target.url)
+        self._count += 1
         self._emit("queued", url, {})
         task = self._client.download_file(
             url=target.url,
@@ -142,7 +199,7 @@ class Batch:
             progress_interval=_EVENT_SECONDS if options.json else 0.05,
             complete=lambda outcome: self._settled(index, target, outcome),
         )
-        self._tasks.append(task)
+        self._tasks[index] = task
         self._watch.add(task, target.name, self._stall_listener(url))
         task.on_headers_received(lambda event: self._headers_received(index, url, event))
         if options.json:
@@ -157,7 +214,7 @@ class Batch:
         return {"file_path": target.path}
 
     def _stop(self) -> None:
-        for task in self._tasks:
+        for task in tuple(self._tasks.values()):
             task.abort(keep=True)
         self._stdout.interrupt()
 
@@ -176,6 +233,7 @@ class Batch:
 
     def _settled(self, index: int, target: Target, outcome: DownloadResult | DownloadError) -> None:
         url = shown(target.url)
+        del self._tasks[index]
         if isinstance(outcome, DownloadResult):
             self._watch.found += outcome.data_length if outcome.skipped else 0
             self._emit("done", url, outcome.to_dict())
@@ -232,7 +290,8 @@ class Batch:
             if not _is_broken_pipe(self._unwritable):
                 self._display.note(escape(f"rawdl: {self._unwritable}"))
             return exit_code(self._unwritable)
-        return exit_code(self._errors[min(self._errors)]) if self._errors else 0
+        codes = {index: exit_code(error) for index, error in self._errors.items()} | self._refused
+        return codes[min(codes)] if codes else 0
 
 
 def _make_folders(options: Options, targets: Sequence[Target]) -> None:

@@ -360,6 +360,10 @@ def objection_to(given: Namespace) -> str | None:
         (has("tls.client_key") and not has("tls.client_cert"), "--key is of no use without --cert FILE"),
         (has("output") and has("suggested"), "-o and -J both name the file"),
         (
+            getattr(given, "input_file", "") == getattr(given, "key_password_file", None) == "-",
+            "-i - and --key-password-file - both read standard input",
+        ),
+        (
             has("client.unix_socket") and bool(given.elsewhere),
             "--unix-socket goes there for every host, whatever --resolve says",
         ),

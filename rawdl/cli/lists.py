@@ -8,9 +8,8 @@ often as needed) and ``split`` (connections).  Lines that begin with ``#`` are c
 from __future__ import annotations
 
 import os
-import sys
 from argparse import ArgumentTypeError
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from rawdl.cli.options import Options
@@ -20,6 +19,7 @@ from rawdl.proto.fields import escape, safe_filename
 from rawdl.proto.url import URL, shown
 
 STDOUT: Final = "-"
+STDIN: Final = "-"
 _OPTIONS: Final = ("out", "dir", "checksum", "header", "split")
 
 
@@ -42,47 +42,80 @@ class Target(NamedTuple):
         return escape(os.path.basename(self.path) or self.path)
 
 
-class _Entry(NamedTuple):
-    """A download as the user asks for it."""
+class Entry(NamedTuple):
+    """A download as the user asks for it: its URL with those of mirrors, and what stands in the lines below."""
 
     urls: list[str]
-    said: list[tuple[str, str]]  # in the lines below it
+    said: list[tuple[str, str]]
 
     def value(self, name: str) -> str | None:
+        """Return what was said last of a name."""
         return next((value for said, value in reversed(self.said) if said == name), None)
 
 
-def targets_of(options: Options) -> list[Target]:
-    """Choose the file for each URL; UsageError for two with one file, and for a list that makes no sense."""
-    entries = [_Entry([url], []) for url in options.urls]
-    if options.input_file is not None:
-        entries += _read(options.input_file)
-    targets = [_target(entry, options) for entry in entries]
-    if not targets:
-        raise UsageError(f"-i: there is no URL in {options.input_file}")
-    if not options.suggested and options.output != STDOUT:
-        _check_twins(targets)
-    return targets
+class Entries:
+    """Entries made of lines, one after another; UsageError for a line that makes no sense."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._number = 0
+        self._entry: Entry | None = None
+
+    def line(self, text: str) -> list[Entry]:
+        """Take a line, and return the entry that it shows to be complete, if any."""
+        self._number += 1
+        if not text.strip() or text.startswith("#"):
+            return []
+        if not text[0].isspace():
+            complete = self.end()
+            self._entry = Entry([url.strip() for url in text.split("\t") if url.strip()], [])
+            return complete
+        name, equals, value = text.strip().partition("=")
+        if self._entry is None or not equals or name not in _OPTIONS:
+            place, self._entry = f"{self._path}, line {self._number}", None
+            raise UsageError(f"-i: {place}: {_OPTIONS} are understood, each with = and below a URL")
+        self._entry.said.append((name, value))
+        return []
+
+    def end(self) -> list[Entry]:
+        """Return the entry that is complete if there is no line below it, if any."""
+        entry, self._entry = self._entry, None
+        return [] if entry is None else [entry]
 
 
-def _check_twins(targets: Iterable[Target]) -> None:
-    seen: dict[str | None, str] = {}
-    for url, path, *_ in targets:
-        if path in seen and path != os.devnull:
-            raise UsageError(f"{seen[path]} and {shown(url)} would both be saved as {path}")
-        seen[path] = shown(url)
+class Targets:
+    """The choice of a file for each URL, and for no two of them the same."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._taken: dict[str, str] = {}  # path -> URL
+
+    def of_command(self) -> list[Target]:
+        """Return those that the command line names, and the file that it names; UsageError for what makes no sense."""
+        options = self._options
+        entries = [Entry([url], []) for url in options.urls]
+        if options.input_file not in (None, STDIN):
+            assert options.input_file is not None
+            entries += _read(options.input_file)
+        if not entries and options.input_file != STDIN:
+            raise UsageError(f"-i: there is no URL in {options.input_file}")
+        return [self.of(entry) for entry in entries]
+
+    def of(self, entry: Entry) -> Target:
+        """Return where one goes; UsageError for what makes no sense."""
+        options, url = self._options, entry.urls[0]
+        if options.output == STDOUT:
+            return Target(url, None, _task(entry))
+        folder = entry.value("dir") or options.directory or ""
+        path = os.path.join(folder, options.output or entry.value("out") or _file_name(url))
+        if not options.suggested and path != os.devnull:
+            if path in self._taken:
+                raise UsageError(f"{self._taken[path]} and {shown(url)} would both be saved as {path}")
+            self._taken[path] = shown(url)
+        return Target(url, path, _task(entry), folder)
 
 
-def _target(entry: _Entry, options: Options) -> Target:
-    url = entry.urls[0]
-    if options.output == STDOUT:
-        return Target(url, None, _task(entry))
-    folder = entry.value("dir") or options.directory or ""
-    name = options.output or entry.value("out") or _file_name(url)
-    return Target(url, os.path.join(folder, name), _task(entry), folder)
-
-
-def _task(entry: _Entry) -> dict[str, Any]:
+def _task(entry: Entry) -> dict[str, Any]:
     """Return what was said below a URL as options of `Client.download_file`."""
     from rawdl.cli.grammar import checksum, count_from_one, field, joined
 
@@ -109,29 +142,16 @@ def _file_name(url: str) -> str:
         return os.devnull  # not for long: the task ends with that error
 
 
-def _read(path: str) -> Iterator[_Entry]:
+def _read(path: str) -> list[Entry]:
     try:
-        text = sys.stdin.read() if path == STDOUT and sys.stdin else _text(path)
+        with open(path, encoding="utf-8") as file:
+            lines = list(file)
     except (OSError, UnicodeDecodeError) as exc:
-        reason = "it is not UTF-8" if isinstance(exc, UnicodeDecodeError) else exc.strerror or str(exc)
-        raise UsageError(f"-i: {path}: {reason}") from exc
-    entry: _Entry | None = None
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        if not line[0].isspace():
-            if entry is not None:
-                yield entry
-            entry = _Entry([url.strip() for url in line.split("\t") if url.strip()], [])
-            continue
-        name, equals, value = line.strip().partition("=")
-        if entry is None or not equals or name not in _OPTIONS:
-            raise UsageError(f"-i: {path}, line {number}: {_OPTIONS} are understood, each with = and below a URL")
-        entry.said.append((name, value))
-    if entry is not None:
-        yield entry
+        raise UsageError(f"-i: {path}: {reason_of(exc)}") from exc
+    entries = Entries(path)
+    return [entry for line in lines for entry in entries.line(line)] + entries.end()
 
 
-def _text(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
-        return file.read()
+def reason_of(exc: OSError | UnicodeDecodeError) -> str:
+    """Say in words why a list cannot be read."""
+    return "it is not UTF-8" if isinstance(exc, UnicodeDecodeError) else exc.strerror or str(exc)

@@ -19,6 +19,7 @@ OnStall = Callable[[float, int], None]  # told of the seconds, and of the bytes 
 
 _STALLED: Final = 5.0  # seconds without a byte that are no hiccup any more
 _GLANCE: Final = 1.0  # seconds between two looks for stalls, where nothing is drawn in between
+FEED_SECONDS: Final = 0.1  # between two looks for more to do
 # If we have not looked for so long, it is we who stood still: stopped, or writing to a pipe that nobody reads.
 _ABSENT: Final = 3.0
 
@@ -50,14 +51,22 @@ class Watch:
             self._several = True
             self._tally.add(task)
 
-    def drive(self, client: Client) -> None:
-        """Run the client until it has nothing left to do, and show how far it is."""
+    def drive(self, client: Client, more: Callable[[float], bool] | None = None) -> None:
+        """Run the client until it has nothing left to do, and show how far it is.
+
+        ``more(wait)``, asked time and again, waits so many seconds at most for more to do, and says whether there may
+        be some later.
+        """
         period = self._display.period
         glance = _GLANCE if period is None else min(period, _GLANCE)
         patience = glance if period is not None or self._asks_for_stalls else None
+        if more is not None:
+            patience = min(glance, FEED_SECONDS)
         self._due = time.monotonic() + (period or 0)
         try:
-            while client.run(patience):
+            while (busy := client.run(patience)) or more is not None:
+                if more is not None and not more(0.0 if busy else FEED_SECONDS) and not busy:
+                    return
                 self.turn(time.monotonic())
         finally:
             self._display.clear()
@@ -66,7 +75,7 @@ class Watch:
         """Look, and show it if it is time to."""
         self.look(now)
         period = self._display.period
-        if period is not None and now >= self._due:
+        if period is not None and now >= self._due and self._tally is not None:
             self._due = now + period
             with held():
                 self._display.show(self.overview(now)[0])

@@ -26,15 +26,10 @@ def write(rawdl: Command, text: str) -> str:
 
 
 class TestList:
-    @pytest.mark.parametrize("stdin", [False, True])
-    def test_each_url_is_downloaded_with_what_stands_below_it(self, rawdl: Command, url: str, stdin: bool) -> None:
+    def test_each_url_is_downloaded_with_what_stands_below_it(self, rawdl: Command, url: str) -> None:
         digest = sha256(BODY + b"/b").hexdigest()
         text = f"# mine\n\n{url}/a\n{url}/b\n  out=x\n\tdir=sub\n  checksum=sha-256={digest}\n"
-        if stdin:
-            code = f"import io; sys.stdin = io.StringIO({text!r})"
-            outcome = rawdl.after(code, "-q", "-i", "-", f"{url}/c")
-        else:
-            outcome = rawdl("-q", "-i", write(rawdl, text), f"{url}/c")
+        outcome = rawdl("-q", "-i", write(rawdl, text), f"{url}/c")
         assert (outcome.code, outcome.stderr) == (0, "")
         assert set(rawdl.files()) - {"list"} == {"a", "c", "sub/x"}
         assert (rawdl.folder / "sub/x").read_bytes() == BODY + b"/b"
