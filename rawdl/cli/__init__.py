@@ -21,8 +21,9 @@ replay   rawdl replay: recorded responses, without a socket
 compare  what other parsers make of them
 readout  what is told of them
 meter    the progress line, and the numbers in it
+bars     several of them, as bars
+display  where they are drawn or written, and the messages
 watch    how far the downloads are, and which have stalled
-display  where it is drawn or written, and the messages
 output   standard output as a sink
 signals  what SIGINT and SIGTERM do, and those that concern the display
 report   error messages, exit codes, JSON events

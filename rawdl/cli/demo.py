@@ -84,7 +84,7 @@ class Show:
         self._origin = origin
         self._folder = folder
         self._size = size
-        self._display = Display.on_stderr()
+        self._display = Display.on_stderr("line")
         self._task: DownloadTask | None = None  # under way
         self._stopped = False
 

@@ -1,7 +1,7 @@
-"""Where progress and messages go: a line that is redrawn, a line now and then, or messages only.
+"""Where progress and messages go: bars or a line that are redrawn, a line now and then, or messages only.
 
 The cursor is never hidden, and no mode of the terminal is changed: whatever ends or stops the process, there is nothing
-to be put right but what was drawn, which a stop and an end erase.
+to be put right but the rows that were drawn, which a stop and an end erase.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ import select
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, Literal, TextIO
+from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from rawdl.cli.meter import Status, cells, progress_line
 from rawdl.cli.signals import held
 
-Mode = Literal["line", "log", "none"]
+if TYPE_CHECKING:
+    from rawdl.cli.bars import Painter
+
+Mode = Literal["bars", "line", "log", "none"]
 
 _LIVE_SECONDS: Final = 0.1  # between two redraws: faster than this nobody reads
 _LOG_SECONDS: Final = 5.0  # between two lines where they stay
-_PERIODS: Final = {"line": _LIVE_SECONDS, "log": _LOG_SECONDS}
+_PERIODS: Final = {"bars": _LIVE_SECONDS, "line": _LIVE_SECONDS, "log": _LOG_SECONDS}
 _USUAL_SIZE: Final = os.terminal_size((80, 24))
 _ATTRIBUTES: Final = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -35,22 +38,28 @@ class Display:
 
     def __init__(self, stream: TextIO | None, mode: Mode, *, silent: bool = False) -> None:
         self._stream = stream
+        self._bars = mode == "bars"
+        self._painter: Painter | None = None
         self._rows: list[str] = []  # that are drawn
         self._size = _USUAL_SIZE  # when they were
-        self.live = mode == "line"
+        self.live = mode in ("bars", "line")
         self.silent = silent
         self.period = _PERIODS.get(mode)
 
     @classmethod
-    def on_stderr(cls, *, silent: bool = False) -> Display:
-        """Make the one that fits standard error."""
+    def on_stderr(cls, progress: str = "auto", *, silent: bool = False) -> Display:
+        """Make the one that fits standard error; ``progress`` is a mode, or auto."""
         stream: TextIO | None = sys.stderr  # None if the descriptor is closed
         if silent or stream is None:
             return cls(stream, "none", silent=True)
-        return cls(stream, "line" if _is_terminal(stream) else "log")
+        if progress in ("none", "log"):
+            return cls(stream, "none" if progress == "none" else "log")
+        if not _is_terminal(stream):
+            return cls(stream, "log")
+        return cls(stream, "line" if progress == "line" else "bars")
 
-    def show(self, total: Status) -> None:
-        """Draw anew, or write one more line."""
+    def show(self, total: Status, files: Sequence[Status] = ()) -> None:
+        """Draw anew, or write one more line: ``files`` are those under way, if there are several in all."""
         if self.period is None or self._stream is None:
             return
         if not self.live:
@@ -59,7 +68,7 @@ class Display:
             with held():
                 size = self._ask_size()
                 start = self._to_first_row(size)
-                rows = self._frame(self._encodable(total), size)
+                rows = self._frame(self._encodable(total), [self._encodable(each) for each in files], size)
                 # Overwritten first and erased behind: no moment at which a row is empty, hence no flicker.
                 self._write(start + self._text(rows, below=len(self._rows) != 1))
                 self._rows, self._size = rows, size
@@ -91,9 +100,18 @@ class Display:
                 if select.select([], [descriptor], [], 0)[1]:
                     os.write(descriptor, self._erasure(self._ask_size()).encode("ascii"))
 
-    def _frame(self, total: Status, size: os.terminal_size) -> list[str]:
-        """Return the rows to draw."""
-        return [progress_line(total, size.columns or _USUAL_SIZE.columns)]
+    def _frame(self, total: Status, files: Sequence[Status], size: os.terminal_size) -> list[str]:
+        """Return the rows to draw: without rich, or on a terminal of no width, it is one."""
+        if self._bars and self._painter is None:
+            try:
+                from rawdl.cli.bars import Painter  # which takes as long as a small download
+
+                self._painter = Painter(self._encoding)
+            except ImportError:
+                self._bars = False
+        if self._painter is None or not size.columns:
+            return [progress_line(total, size.columns or _USUAL_SIZE.columns)]
+        return self._painter.rows(total, files, size)
 
     def _text(self, rows: Sequence[str], *, below: bool = False) -> str:
         """Return what draws these rows from where the cursor is; ``below`` them is erased as well."""

@@ -56,7 +56,8 @@ def run(options: Options) -> int:
     _check(options, targets)
     stdout = Stdout()
     to_terminal = options.output == STDOUT and stdout.is_terminal
-    display = Display.on_stderr(silent=options.quiet or options.json or to_terminal)
+    json_alone = options.json and options.progress == "auto"
+    display = Display.on_stderr(options.progress, silent=options.quiet or json_alone or to_terminal)
     feed = _feed(places) if options.input_file == STDIN else None
     if options.dry_run:
         return _tell_plan(targets, feed, display, stdout)

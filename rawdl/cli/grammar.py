@@ -219,6 +219,18 @@ def size(text: str) -> int:
     raise ArgumentTypeError(f"{text} is not a size above 0, such as 500K, 256M or 1G")
 
 
+def _progress(text: str) -> str:
+    kinds = ("auto", "bars", "line", "log", "json", "none")
+    if text not in kinds:
+        raise ArgumentTypeError(f"one of {', '.join(kinds)}, not {text}")
+    if text == "bars":
+        from importlib.util import find_spec
+
+        if find_spec("rich") is None:
+            raise ArgumentTypeError("bars need rich: pip install 'rawdl[cli]'")
+    return text
+
+
 def _file(text: str) -> str:
     if not text:
         raise ArgumentTypeError("an empty file name was given")
@@ -315,6 +327,7 @@ _OUTPUT: Final = (
     _flag("-v --verbose", "verbose", "print each step, and the header fields"),
     _value("--trace", "trace", "FILE", "write each step there, as lines of JSON", _file),
     _flag("--json", "json", "print events as lines of JSON on standard output"),
+    _value("--progress", "progress", "KIND", "show it as bars, line, log, json or none (auto)", _progress),
     _value("--config", "config", "FILE", "read options there, not ~/.config/rawdl/config; none: nowhere", _file),
     _value("-w --write-out", "write_out", "FORMAT", "print that after each file; %%{...} as curl has it"),
 )
@@ -345,6 +358,7 @@ def objection_to(given: Namespace) -> str | None:
     resumes = getattr(given, "task.resume", None) is True
     rules: Iterable[tuple[bool, str]] = (
         (pipes and has("json"), "-o - and --json both want standard output"),
+        (pipes and getattr(given, "progress", "") == "json", "-o - and --progress=json both want standard output"),
         (pipes and resumes, "-c goes on with a file, and -o - makes none"),
         (resumes and has("task.decode"), "-c goes on where the bytes end, which --compressed cannot"),
         (

@@ -49,6 +49,7 @@ class Options(NamedTuple):
     verbose: bool = False
     trace: str | None = None
     json: bool = False
+    progress: str = "auto"
     write_out: str | None = None
 
 
@@ -70,6 +71,8 @@ def options_of(given: Namespace) -> Options:
     if "connections" in task:
         client["max_per_host"] = max(6, task["connections"])
     client |= _terms(groups, plain)
+    if plain.get("progress") == "json":  # which is --json by another name
+        plain |= {"progress": "auto", "json": True}
     if elsewhere := plain.pop("elsewhere", None):
         client["connect_to"] = dict(elsewhere)
     return Options(task=task, client=client, tls=groups.get("tls", {}), cookies=cookies, **plain)

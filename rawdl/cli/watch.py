@@ -78,7 +78,7 @@ class Watch:
         if period is not None and now >= self._due and self._tally is not None:
             self._due = now + period
             with held():
-                self._display.show(self.overview(now)[0])
+                self._display.show(*self.overview(now))
 
     def report(self) -> None:
         """Tell at once how far each is, and all together: a line each, which stay.  From a signal handler, too."""

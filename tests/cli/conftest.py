@@ -79,8 +79,7 @@ class Command:
 
     def on_terminal(self, *arguments: str, columns: int = 80, rows: int = 24) -> tuple[int, str]:
         """Run it with a terminal for its standard output and error; return the status and all that it wrote there."""
-        master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        master, slave = open_terminal(columns, rows)
         with self.start(*arguments, stdin=slave, stdout=slave, stderr=slave) as process:
             os.close(slave)
             written = b"".join(_pieces(master))
@@ -90,6 +89,13 @@ class Command:
     def files(self) -> list[str]:
         """Name what is in its folder."""
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
+
+
+def open_terminal(columns: int, rows: int) -> tuple[int, int]:
+    """Return both ends of a terminal of that size."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    return master, slave
 
 
 def wait_for_event(process: subprocess.Popen[bytes], event: str) -> dict[str, object]:

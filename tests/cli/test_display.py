@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 
@@ -61,10 +62,34 @@ def test_without_progress_there_are_still_messages(silent: bool) -> None:
     assert (display.period, stream.getvalue()) == (None, "said\n")
 
 
-@pytest.mark.parametrize("mode", ["line", "log", "none"])
+@pytest.mark.parametrize("mode", ["bars", "line", "log", "none"])
 def test_without_a_stream_nothing_happens(mode: Mode) -> None:
     display = Display(None, mode)
     display.show(STATUS)
     display.note("said")
     display.abandon()
     display.clear()
+
+
+def test_bars_are_drawn_over_each_other_and_erased_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "xterm")
+    stream, status = io.StringIO(), Status("a", waiting="waiting")
+    display = Display(stream, "bars")
+    display.show(status, [status, status])
+    row = stream.getvalue()[1:].partition("\x1b[K")[0]
+    assert row.startswith("a  ") and row.endswith("waiting")
+    two, three = f"{row}\x1b[K\r\n{row}", f"{row}\x1b[K\r\n{row}\x1b[K\r\n{row}"
+    assert stream.getvalue() == f"\r{three}\x1b[K"
+    stream.truncate(0), stream.seek(0)
+    display.show(status, [status])
+    display.note("said")
+    display.clear()
+    assert stream.getvalue() == f"\r\x1b[2A{two}\x1b[J\r\x1b[1A\x1b[Jsaid\n{two}\x1b[K\r\x1b[1A\x1b[J"
+
+
+def test_without_rich_the_bars_are_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rawdl.cli.bars", None)
+    stream = io.StringIO()
+    Display(stream, "bars").show(STATUS, [STATUS, STATUS])
+    assert stream.getvalue() == f"\r{DRAWN}"

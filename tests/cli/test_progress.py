@@ -1,7 +1,9 @@
-"""What is told of the progress to who asks by a signal."""
+"""``--progress``, and what is told of it to who asks by a signal."""
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import time
@@ -9,16 +11,85 @@ import time
 import pytest
 
 from rawdl.cli.signals import Signals
-from tests.cli.conftest import GUARD, Command
+from tests.cli.conftest import GUARD, Command, open_terminal, wait_for_event
 from tests.origin import Origin, Script
 
 BODY = bytes(1 << 20)
 HELD = Script(body=BODY, stall_at=500_000)
+SLOW = Script(body=BODY, pace=1.5e6)
 needs_usr1 = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no SIGUSR1 here")
 
 
+def test_json_is_json_by_another_name(rawdl: Command, origin: Origin) -> None:
+    outcome = rawdl("--progress=json", origin.serve("/a", Script(body=BODY)))
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert [json.loads(line)["event"] for line in outcome.stdout.splitlines()][-1] == "done"
+
+
+def test_json_beside_bars(rawdl: Command, origin: Origin) -> None:
+    pytest.importorskip("rich")
+    master, slave = open_terminal(80, 24)
+    url = origin.serve("/a", SLOW)
+    with rawdl.start("--json", "--progress=bars", url, stdout=subprocess.PIPE, stderr=slave) as process:
+        os.close(slave)
+        assert wait_for_event(process, "done")["filePath"] == "a"
+        assert process.wait(GUARD) == 0
+    assert "%" in os.read(master, 65536).decode()
+    os.close(master)
+
+
+def test_none_leaves_the_messages(rawdl: Command, origin: Origin) -> None:
+    code, written = rawdl.on_terminal("--progress=none", origin.serve("/a", SLOW))
+    assert code == 0 and written.startswith("a  1.0 MiB in ") and written.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["auto", "bars", "line", "log"])
+def test_where_there_is_no_terminal_lines_stay(rawdl: Command, origin: Origin, kind: str) -> None:
+    if kind == "bars":
+        pytest.importorskip("rich")
+    often = "from rawdl.cli import display; display._PERIODS['log'] = 0.1"
+    outcome = rawdl.after(often, f"--progress={kind}", origin.serve("/a", SLOW))
+    assert outcome.stderr.count("%") >= 2 and not {"\r", "\x1b"} & set(outcome.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--progress=dots"], "argument --progress: one of auto, bars, line, log, json, none, not dots"),
+        (["--progress=json", "-o", "-"], "-o - and --progress=json both want standard output"),
+    ],
+)
+def test_what_cannot_be(rawdl: Command, arguments: list[str], complaint: str) -> None:
+    outcome = rawdl(*arguments, "http://h/")
+    assert (outcome.code, outcome.complaint) == (2, f"rawdl: {complaint} (rawdl --help tells more)")
+
+
+def test_bars_without_rich_say_what_to_install(rawdl: Command) -> None:
+    outcome = rawdl.after("import importlib.util as u; u.find_spec = lambda name: None", "--progress=bars", "http://h/")
+    assert outcome.code == 2 and "bars need rich: pip install 'rawdl[cli]'" in outcome.complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "loaded"),
+    [([], True), (["-q"], False), (["-o", "-"], False), (["--progress=line"], False), (["--json"], False)],
+)
+def test_rich_is_loaded_for_bars_alone(rawdl: Command, origin: Origin, arguments: list[str], loaded: bool) -> None:
+    pytest.importorskip("rich")
+    code = (
+        "import sys; from rawdl.cli.main import main; main()\n"
+        "with open('loaded', 'w') as file: print('rich' in sys.modules, file=file)"
+    )
+    master, slave = open_terminal(80, 24)
+    url = origin.serve("/a", Script(body=b"x", head_delay=0.5))
+    argv = [*rawdl.argv()[:3], "-c", code, *arguments, url]
+    subprocess.run(argv, cwd=rawdl.folder, env=rawdl.environment, stdout=slave, stderr=slave, timeout=GUARD, check=True)
+    os.close(slave)
+    os.close(master)
+    assert (rawdl.folder / "loaded").read_text() == f"{loaded}\n"
+
+
 @needs_usr1
-@pytest.mark.parametrize("arguments", [[], ["-q"], ["--json"]])
+@pytest.mark.parametrize("arguments", [[], ["-q"], ["--progress=none"], ["--json"]])
 def test_a_signal_asks_how_far_it_is(rawdl: Command, origin: Origin, arguments: list[str]) -> None:
     urls = [origin.serve("/a", HELD), origin.serve("/b", Script(body=BODY, head_delay=GUARD))]
     part = rawdl.folder / "a.part"

@@ -77,7 +77,7 @@ class TestRetries:
         resource = Resource(BODY, faults=[CUT_ONCE])
         answers = iter([resource, busy, resource])
         url = origin.serve("/a", lambda request: _answer(next(answers), request))
-        code, written = rawdl.on_terminal(url)
+        code, written = rawdl.on_terminal("--progress=line", url)
         assert code == 0 and "\ra   47 %  0.5 of 1.0 MiB  connecting\x1b[K" in written
         assert screen(written)[0].startswith("a  1.0 MiB in ")
 

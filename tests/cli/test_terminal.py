@@ -23,7 +23,7 @@ def frames(written: str) -> list[str]:
 
 
 def test_the_line_is_redrawn_and_then_gone(rawdl: Command, origin: Origin) -> None:
-    code, written = rawdl.on_terminal(origin.serve("/a.bin", SLOW))
+    code, written = rawdl.on_terminal("--progress=line", origin.serve("/a.bin", SLOW))
     drawn = [line for line in frames(written) if "%" in line]
     assert code == 0 and drawn
     assert all(line.startswith("a.bin  ") and " of 1.0 MiB" in line and len(line) < 80 for line in drawn)
@@ -33,14 +33,14 @@ def test_the_line_is_redrawn_and_then_gone(rawdl: Command, origin: Origin) -> No
 
 
 def test_an_unknown_length_has_a_count_and_no_percentage(rawdl: Command, origin: Origin) -> None:
-    code, written = rawdl.on_terminal(origin.serve("/a.bin", UNKNOWN))
+    code, written = rawdl.on_terminal("--progress=line", origin.serve("/a.bin", UNKNOWN))
     assert code == 0 and "%" not in written and "ETA" not in written
     assert any(line.startswith("a.bin  ") and "KiB  " in line for line in frames(written))
 
 
 @pytest.mark.parametrize(("columns", "room"), [(0, 80), (40, 40), (20, 20), (4, 4), (1, 1)])
 def test_the_line_fits_the_width(rawdl: Command, origin: Origin, columns: int, room: int) -> None:
-    code, written = rawdl.on_terminal(origin.serve("/a.bin", SLOW), columns=columns)
+    code, written = rawdl.on_terminal("--progress=line", origin.serve("/a.bin", SLOW), columns=columns)
     drawn = [line for line in written.replace("\n", "\r").split("\r") if line.endswith("\x1b[K")]
     assert code == 0 and drawn
     assert all(len(line.removesuffix("\x1b[K")) < room for line in drawn)
@@ -48,7 +48,7 @@ def test_the_line_fits_the_width(rawdl: Command, origin: Origin, columns: int, r
 
 def test_several_files_share_one_line(rawdl: Command, origin: Origin) -> None:
     urls = [origin.serve("/a", SLOW), origin.serve("/b", SLOW), origin.serve("/c", Script(body=BODY))]
-    code, written = rawdl.on_terminal(*urls)
+    code, written = rawdl.on_terminal("--progress=line", *urls)
     assert code == 0 and any(line.startswith("1 of 3 files") and "of 3.0 MiB" in line for line in frames(written))
     shown = screen(written)
     assert sorted(line[:12] for line in shown) == ["", "a  1.0 MiB i", "b  1.0 MiB i", "c  1.0 MiB i"]
@@ -57,27 +57,27 @@ def test_several_files_share_one_line(rawdl: Command, origin: Origin) -> None:
 def test_a_skipped_file_is_no_speed(rawdl: Command, origin: Origin) -> None:
     with open(rawdl.folder / "b", "wb") as large:
         large.truncate(64 << 20)
-    code, written = rawdl.on_terminal("--skip-existing", origin.serve("/a", SLOW), origin.url("/b"))
+    code, written = rawdl.on_terminal("--progress=line", "--skip-existing", origin.serve("/a", SLOW), origin.url("/b"))
     assert code == 0 and "1 of 2 files" in written and " of 65.0 MiB" in written
     assert not re.search(r"\d\d\.\d MiB/s", written)
 
 
 def test_a_failure_takes_the_place_of_the_line(rawdl: Command, origin: Origin) -> None:
     url = origin.serve("/a", Script(body=BODY, pace=1.5e6, cut_at=600_000))
-    code, written = rawdl.on_terminal("--retries", "0", url)
+    code, written = rawdl.on_terminal("--progress=line", "--retries", "0", url)
     assert code == 18 and any("%" in line for line in frames(written))
     assert [line[:7] for line in screen(written)] == ["rawdl: ", ""]
 
 
 def test_waiting_is_shown_as_such(rawdl: Command, origin: Origin) -> None:
-    _, written = rawdl.on_terminal(origin.serve("/a", Script(body=BODY, head_delay=0.4)))
+    _, written = rawdl.on_terminal("--progress=line", origin.serve("/a", Script(body=BODY, head_delay=0.4)))
     assert "a  waiting" in frames(written)
 
 
 @pytest.mark.parametrize("term", ["dumb", "xterm"])
 def test_a_dumb_terminal_gets_plain_lines(rawdl: Command, origin: Origin, term: str) -> None:
     rawdl.environment["TERM"] = term
-    _, written = rawdl.on_terminal(origin.serve("/a", SLOW))
+    _, written = rawdl.on_terminal("--progress=line", origin.serve("/a", SLOW))
     assert ("\x1b" in written) == (term != "dumb")
 
 
@@ -100,8 +100,8 @@ def test_a_body_on_the_terminal_is_not_mixed_with_progress(rawdl: Command, origi
 
 def test_ctrl_c_on_the_terminal(rawdl: Command, origin: Origin) -> None:
     master, slave = os.openpty()
-    url = origin.serve("/a", Script(body=BODY, stall_at=500_000))
-    with rawdl.start(url, stdin=slave, stdout=slave, stderr=slave, start_new_session=True) as process:
+    options = ["--progress=line", origin.serve("/a", Script(body=BODY, stall_at=500_000))]
+    with rawdl.start(*options, stdin=slave, stdout=slave, stderr=slave, start_new_session=True) as process:
         os.close(slave)
         written = b""
         while b"%" not in written:
@@ -118,7 +118,7 @@ def test_ctrl_c_on_the_terminal(rawdl: Command, origin: Origin) -> None:
 def test_K9_a_stop_erases_the_line_and_it_is_drawn_again(rawdl: Command, origin: Origin) -> None:
     master, slave = os.openpty()
     url = origin.serve("/a", Script(body=BODY, stall_at=500_000))
-    with rawdl.start(url, stdin=slave, stdout=slave, stderr=slave) as process:
+    with rawdl.start("--progress=line", url, stdin=slave, stdout=slave, stderr=slave) as process:
         os.close(slave)
         written = _read_until(master, b"%")
         process.send_signal(signal.SIGTSTP)
@@ -137,7 +137,7 @@ def test_a_second_signal_leaves_no_line_either(rawdl: Command, origin: Origin) -
     master, slave = os.openpty()
     url = origin.serve("/a", Script(body=BODY, stall_at=500_000))
     code = "from rawdl.cli import get, main; get.Batch._stop = lambda *_: None; main.main()"
-    argv = [*rawdl.argv()[:3], "-c", code, url]
+    argv = [*rawdl.argv()[:3], "-c", code, "--progress=line", url]
     with subprocess.Popen(argv, cwd=rawdl.folder, env=rawdl.environment, stdout=slave, stderr=slave) as process:
         written = _read_until(master, b"%")
         process.send_signal(signal.SIGINT)  # of two that wait, the one with the lower number is handled first
@@ -159,7 +159,7 @@ def _read_until(master: int, expected: bytes) -> bytes:
 
 def test_a_name_that_standard_error_cannot_encode(rawdl: Command, origin: Origin) -> None:
     rawdl.environment["PYTHONIOENCODING"] = "ascii:backslashreplace"
-    _, written = rawdl.on_terminal(origin.serve("/" + "%E4%B8%AD" * 30, SLOW))
+    _, written = rawdl.on_terminal("--progress=line", origin.serve("/" + "%E4%B8%AD" * 30, SLOW))
     drawn = [line for line in frames(written) if "%" in line]
     assert drawn and all(line.startswith("\\u4e2d") and len(line) < 80 for line in drawn)
 
