@@ -20,6 +20,8 @@ from tests.origin import Origin, Script
 from tests.readme import ROOT, Step, blocks, languages, sections, steps
 from tests.resource import Fault, Resource
 
+pytestmark = pytest.mark.one_version
+
 SHOWN = "http://example.org/"
 BODY = bytes(range(256)) * 400
 FIGURE = r"\d[\d.,]*(?: (?:[µm]?s|[KMG]i?B(?:/s)?|[KMG]bit/s)\b)?"

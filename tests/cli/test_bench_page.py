@@ -356,6 +356,7 @@ def longest_run(picture: Picture, colour: bytes) -> int:
 
 
 @pytest.mark.parametrize(("scheme", "ground", "accent"), [("light", "f5f6f8", "1a5fd0"), ("dark", "0d1015", "6fa8ff")])
+@pytest.mark.one_version
 def test_a_browser_shows_the_plots(chromium: str, tmp_path: Path, scheme: str, ground: str, accent: str) -> None:
     shot = tmp_path / "shot.png"
     preferred = f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"
@@ -371,6 +372,7 @@ def test_a_browser_shows_the_plots(chromium: str, tmp_path: Path, scheme: str, g
 
 
 @pytest.mark.parametrize("name", ["usual", "all failed", "hostile"])
+@pytest.mark.one_version
 def test_a_browser_has_nothing_to_complain_of(chromium: str, tmp_path: Path, name: str) -> None:
     text = page(DOCUMENTS[name]())
     dumped, log = browse(chromium, tmp_path, text, "--dump-dom")
@@ -378,6 +380,7 @@ def test_a_browser_has_nothing_to_complain_of(chromium: str, tmp_path: Path, nam
     assert dumped.count("<svg") == text.count("<svg") and "<script" not in dumped
 
 
+@pytest.mark.one_version
 def test_a_browser_would_complain(chromium: str, tmp_path: Path) -> None:
     """What the last two tests rely on: the policy forbids a script and an image, and the log tells."""
     planted = '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw="><script>document.title = "ran"</script></body>'

@@ -12,6 +12,8 @@ from rawdl.cli.grammar import COMMANDS, get_parser
 from rawdl.cli.main import _COMMANDS
 from tests.cli.conftest import GUARD, Command
 
+pytestmark = pytest.mark.one_version
+
 FLAGS = [flag for action in get_parser()._actions for flag in action.option_strings]
 
 

@@ -18,6 +18,8 @@ from tests.cli.trial import Trial
 from tests.origin import Origin
 from tests.readme import sections, tables
 
+pytestmark = pytest.mark.one_version
+
 PROGRAMS = ["rawdl", "curl", "wget", "aria2c"]
 TABLE = next(table for table in tables("The command line") if table.head[1:] == PROGRAMS)
 PACKAGES = {"curl": "curl", "wget": "wget", "aria2c": "aria2"}

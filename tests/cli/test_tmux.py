@@ -15,6 +15,8 @@ from tests.cli.conftest import GUARD, Command, open_terminal
 from tests.cli.tmux import Terminal, bars, needs_tmux
 from tests.origin import Origin, Script
 
+pytestmark = pytest.mark.one_version
+
 pytest.importorskip("rich")
 pytestmark = needs_tmux()
 

@@ -18,6 +18,8 @@ import rawdl
 from tests.embedding.conftest import GUARD, ROOT, Program
 from tests.origin import Origin, Script
 
+pytestmark = pytest.mark.one_version
+
 HERE = Path(__file__).parent
 PROJECT = HERE / "typed_project.py"
 BODY = bytes(range(256)) * 400
