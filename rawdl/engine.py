@@ -260,7 +260,8 @@ class Download:
 
     def connections(self) -> int:
         """Return how many connections are at work."""
-        return 0 if self.over else self._retrieval.connections()
+        retrieval = getattr(self, "_retrieval", None)  # another thread may ask, in the moment in which it ends
+        return 0 if retrieval is None else retrieval.connections()
 
     def __repr__(self) -> str:
         return f"<Download {self._task.url} {self._task.state}{' over' if self.over else ''}>"

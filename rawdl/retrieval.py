@@ -442,7 +442,8 @@ class Retrieval:
 
     def connections(self) -> int:
         """Return how many connections are at work."""
-        return self._crew.working if self._crew is not None else int(self._fetch is not None)
+        crew, fetch = self._crew, self._fetch
+        return crew.working if crew is not None else int(fetch is not None)
 
     def __repr__(self) -> str:
         work = self._crew or self._fetch
