@@ -118,7 +118,9 @@ def test_ctrl_c_on_the_terminal(rawdl: Command, origin: Origin) -> None:
 def test_K9_a_stop_erases_the_line_and_it_is_drawn_again(rawdl: Command, origin: Origin) -> None:
     master, slave = os.openpty()
     url = origin.serve("/a", Script(body=BODY, stall_at=500_000))
-    with rawdl.start("--progress=line", url, stdin=slave, stdout=slave, stderr=slave) as process:
+    # In a group of its own: a group without a parent that could continue it is not stopped (POSIX, "orphaned").
+    streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+    with rawdl.start("--progress=line", url, **streams, process_group=0) as process:
         os.close(slave)
         written = _read_until(master, b"%")
         process.send_signal(signal.SIGTSTP)
