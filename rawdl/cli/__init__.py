@@ -3,6 +3,7 @@
 main     which command runs
 grammar  which words become which options
 config   options in a file
+values   what the text behind a flag means
 completion  which words a shell may offer
 options  what was asked for, and the client that does it
 lists    the URLs, also those of a file, and where each goes

@@ -7,20 +7,17 @@ what has that name there.  What is not given is not there, and the library's own
 
 from __future__ import annotations
 
-import re
-from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from math import isfinite
 from typing import Any, Final, NoReturn
 
+from rawdl.cli import values
 from rawdl.version import __version__
 
 _DESCRIPTION: Final = """\
 Download each URL into a file, all at once, over HTTP/1.1.
 Also: rawdl bench, demo, record and replay, each with a --help."""
 COMMANDS: Final = ("bench", "demo", "get", "record", "replay")
-_HOST: Final = r"(\[[^]]*\]|[^][:]*)"
 
 
 class Parser(ArgumentParser):
@@ -123,120 +120,6 @@ def _exit_codes() -> str:
     return "\n".join(["exit status (of several failures, the first URL's):", *lines])
 
 
-# The types of values
-
-
-def field(text: str) -> tuple[str, str | None]:
-    name, colon, value = text.partition(":")
-    if not colon:
-        raise ArgumentTypeError("a header field is written 'Name: value'")
-    return name.strip(), value.strip() or None
-
-
-def _agent(text: str) -> tuple[str, str | None]:
-    return "User-Agent", text or None
-
-
-def _referer(text: str) -> tuple[str, str]:
-    """Take no user name, password or fragment along (RFC 9110 10.1.3)."""
-    from rawdl.errors import InvalidURL
-    from rawdl.proto.url import URL
-
-    try:
-        url = URL.parse(text)
-    except InvalidURL as exc:
-        raise ArgumentTypeError(str(exc)) from exc
-    return "Referer", str(URL(url.scheme, url.host, url.port, None, url.path, url.query, None))
-
-
-def _range(text: str) -> tuple[str, str]:
-    if not re.fullmatch(r"[0-9]+-[0-9]*|-[0-9]+", text):
-        raise ArgumentTypeError(f"a range is written 0-499, 500- or -500, not {text}")
-    return "Range", f"bytes={text}"
-
-
-def checksum(text: str) -> str:
-    from rawdl.proto.checksums import Checksum
-
-    try:
-        return str(Checksum.parse(text))
-    except ValueError as exc:
-        raise ArgumentTypeError(str(exc)) from exc
-
-
-def _resolve(text: str) -> tuple[str, str]:
-    match = re.fullmatch(rf"{_HOST}:([0-9]+):(.+)", text)
-    if match is None:
-        raise ArgumentTypeError(f"HOST:PORT:ADDRESS, not {text}")
-    host, port, address = match.groups()
-    bare = address.strip("[]")
-    return f"{host}:{port}", f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
-
-
-def _connect_to(text: str) -> tuple[str, str]:
-    match = re.fullmatch(rf"{_HOST}:([0-9]+):{_HOST}:([0-9]+)", text)
-    if match is None:
-        raise ArgumentTypeError(f"HOST:PORT:HOST:PORT, not {text}")
-    return f"{match[1]}:{match[2]}", f"{match[3]}:{match[4]}"
-
-
-def _number(text: str, least: int) -> int:
-    with suppress(ValueError):
-        count = int(text)
-        if count >= least:
-            return count
-    raise ArgumentTypeError(f"{text} is not a whole number from {least} on")
-
-
-def _count(text: str) -> int:
-    return _number(text, 0)
-
-
-def count_from_one(text: str) -> int:
-    return _number(text, 1)
-
-
-def _tries(text: str) -> int:
-    return _number(text, 0) + 1
-
-
-def seconds(text: str) -> float:
-    """Read a time; ArgumentTypeError for what is none."""
-    with suppress(ValueError):
-        number = float(text)
-        if isfinite(number) and number > 0:
-            return number
-    raise ArgumentTypeError(f"{text} is not a number of seconds above 0")
-
-
-def size(text: str) -> int:
-    """Read a number of bytes, with K, M or G behind it (1024); ArgumentTypeError for what is none."""
-    unit = "KMG".find(text[-1:].upper()) + 1 if text else 0
-    with suppress(ValueError):
-        number = int(text[:-1] if unit else text) << (10 * unit)
-        if number > 0:
-            return number
-    raise ArgumentTypeError(f"{text} is not a size above 0, such as 500K, 256M or 1G")
-
-
-def _progress(text: str) -> str:
-    kinds = ("auto", "bars", "line", "log", "json", "none")
-    if text not in kinds:
-        raise ArgumentTypeError(f"one of {', '.join(kinds)}, not {text}")
-    if text == "bars":
-        from importlib.util import find_spec
-
-        if find_spec("rich") is None:
-            raise ArgumentTypeError("bars need rich: pip install 'rawdl[cli]'")
-    return text
-
-
-def _file(text: str) -> str:
-    if not text:
-        raise ArgumentTypeError("an empty file name was given")
-    return text
-
-
 # The options
 
 Entry = tuple[str, str, str, dict[str, Any]]  # flags, where the value goes, help, and what argparse needs
@@ -255,10 +138,10 @@ def _list(flags: str, to: str, name: str, text: str, kind: Callable[[str], objec
 
 
 _FILES: Final = (
-    _value("-o --output", "output", "FILE", "save there; - is standard output", _file),
-    _value("-d --directory", "directory", "DIR", "save in this folder, which is made", _file),
+    _value("-o --output", "output", "FILE", "save there; - is standard output", values.file),
+    _value("-d --directory", "directory", "DIR", "save in this folder, which is made", values.file),
     _flag("-J --suggested-name", "suggested", "save under the server's name; no file is replaced"),
-    _value("-i --input-file", "input_file", "FILE", "read URLs from this file too; - is standard input", _file),
+    _value("-i --input-file", "input_file", "FILE", "read URLs from this file too; - is standard input", values.file),
     _flag("--create-dirs", "create_dirs", "make the folders in -o as well"),
     _flag("--overwrite", "task.exists", "replace a file that is there (the default)", "overwrite", exclusive="exists"),
     _flag("--no-clobber", "task.exists", "fail where a file is there", "error", exclusive="exists"),
@@ -266,69 +149,69 @@ _FILES: Final = (
     _flag("--rename", "task.exists", "save beside it, as a.1.iso beside a.iso", "rename", exclusive="exists"),
     _flag("-c --continue", "task.resume", "fail if FILE.part cannot be continued", exclusive="resume"),
     _flag("--no-resume", "task.resume", "begin anew in any case, and keep no FILE.part", False, exclusive="resume"),
-    _value("--checksum", "task.checksum", "NAME:HEX", "fail if it is not that; as in sha256:9f86d0...", checksum),
+    _value("--checksum", "task.checksum", "NAME:HEX", "fail if it is not that, as in sha256:9f86d0..", values.checksum),
     _flag("-R --remote-time", "task.remote_time", "date the file as the server does (Last-Modified)"),
     _flag("--fsync", "task.durable", "have the file on the disk before success is told"),
-    _value("--max-filesize", "limits.body", "SIZE", "fail if it is larger; K, M, G are 1024-based", size),
+    _value("--max-filesize", "limits.body", "SIZE", "fail if it is larger; K, M, G are 1024-based", values.size),
     _flag("--compressed", "task.decode", "ask for compressed content, and save it decompressed"),
     _flag("--no-fail", "task.fail_on_status", "save the body of a 4xx or 5xx as well", False),
     _flag("--dry-run", "dry_run", "say what would be saved where, and ask nobody"),
 )
 _REQUESTS: Final = (
-    _list("-H --header", "header", "'K: V'", "add, or replace, a header field; 'K:' drops it", field),
-    _list("-A --user-agent", "header", "NAME", "be called that", _agent),
-    _list("-e --referer", "header", "URL", "say that this URL led there", _referer),
-    _list("-r --range", "header", "RANGE", "save these bytes only: 0-499, 500- or -500", _range),
+    _list("-H --header", "header", "'K: V'", "add, or replace, a header field; 'K:' drops it", values.field),
+    _list("-A --user-agent", "header", "NAME", "be called that", values.agent),
+    _list("-e --referer", "header", "URL", "say that this URL led there", values.referer),
+    _list("-r --range", "header", "RANGE", "save these bytes only: 0-499, 500- or -500", values.range_of),
     _value("-u --user", "user", "USER", "log in; as USER:PASSWORD, or you are asked for it"),
     _flag("--digest", "digest", "prove the password instead of sending it"),
     _value("--oauth2-bearer", "bearer", "TOKEN", "log in by a token"),
     _flag("-n --netrc", "client.netrc", "look for passwords in ~/.netrc"),
-    _value("--netrc-file", "client.netrc", "FILE", "look for passwords there", _file),
-    _value("-b --cookie", "cookie", "DATA|FILE", "send a=b, or the cookies of a Netscape file", _file),
-    _value("--cookie-jar", "cookie_jar", "FILE", "write all cookies there in the end (may be the same)", _file),
-    _value("--max-redirects", "redirects.limit", "N", "follow so many redirects, or none (10)", _count),
+    _value("--netrc-file", "client.netrc", "FILE", "look for passwords there", values.file),
+    _value("-b --cookie", "cookie", "DATA|FILE", "send a=b, or the cookies of a Netscape file", values.file),
+    _value("--cookie-jar", "cookie_jar", "FILE", "write all cookies there in the end (may be the same)", values.file),
+    _value("--max-redirects", "redirects.limit", "N", "follow so many redirects, or none (10)", values.count),
     _flag("--allow-downgrade", "redirects.allow_downgrade", "follow redirects from https to http as well"),
 )
 _CONNECTIONS: Final = (
-    _value("-j --parallel-max", "client.max_concurrent", "N", "so many files at once (10)", count_from_one),
-    _value("-x --connections", "task.connections", "N", "so many connections for each file (1)", count_from_one),
+    _value("-j --parallel-max", "client.max_concurrent", "N", "so many files at once (10)", values.count_from_one),
+    _value("-x --connections", "task.connections", "N", "so many connections for each file (1)", values.count_from_one),
     _value("--proxy", "client.proxy", "URL", "go by this proxy, or by none"),
     _value("--noproxy", "no_proxy", "LIST", "but not to these hosts; * is all of them"),
     _flag("-4 --ipv4", "client.family", "use IPv4 addresses only", "ipv4", exclusive="family"),
     _flag("-6 --ipv6", "client.family", "use IPv6 addresses only", "ipv6", exclusive="family"),
     _value("--interface", "client.local_address", "ADDRESS", "connect from this address of ours"),
-    _list("--resolve", "elsewhere", "H:P:ADDRESS", "connect to this address for host H and port P", _resolve),
-    _list("--connect-to", "elsewhere", "H:P:H:P", "connect to the second for the first", _connect_to),
-    _value("--unix-socket", "client.unix_socket", "PATH", "connect to this Unix socket", _file),
+    _list("--resolve", "elsewhere", "H:P:ADDRESS", "connect to this address for host H and port P", values.resolve),
+    _list("--connect-to", "elsewhere", "H:P:H:P", "connect to the second for the first", values.connect_to),
+    _value("--unix-socket", "client.unix_socket", "PATH", "connect to this Unix socket", values.file),
 )
 _TLS: Final = (
-    _value("--cacert", "tls.ca_file", "FILE", "trust the certificates in this PEM file only", _file),
-    _value("--capath", "tls.ca_dir", "DIR", "trust those in this folder only (hashed by OpenSSL)", _file),
-    _value("-E --cert", "tls.client_cert", "FILE", "show this client certificate (PEM, with its key)", _file),
-    _value("--key", "tls.client_key", "FILE", "the key of it, if it is in a file of its own", _file),
-    _value("--key-password-file", "key_password_file", "FILE", "what opens it: the first line of that", _file),
+    _value("--cacert", "tls.ca_file", "FILE", "trust the certificates in this PEM file only", values.file),
+    _value("--capath", "tls.ca_dir", "DIR", "trust those in this folder only (hashed by OpenSSL)", values.file),
+    _value("-E --cert", "tls.client_cert", "FILE", "show this client certificate (PEM, with its key)", values.file),
+    _value("--key", "tls.client_key", "FILE", "the key of it, if it is in a file of its own", values.file),
+    _value("--key-password-file", "key_password_file", "FILE", "what opens it: the first line of that", values.file),
     _list("--pinnedpubkey", "tls.pins", "KEY", "accept this public key only: sha256// and base64"),
     _value("--tls-min", "tls.minimum_version", "VERSION", "speak at least 1.2 (the default) or 1.3"),
     _flag("-k --insecure", "tls.verify", "do not verify certificates", False),
 )
 _TIMES: Final = (
-    _value("--timeout", "task.timeout", "S", "give up after so many seconds in total", seconds),
-    _value("--connect-timeout", "timeouts.setup", "S", "or if there is no connection after so many", seconds),
-    _value("--idle-timeout", "timeouts.idle", "S", "or if nothing comes for so many (60)", seconds),
-    _value("--speed-limit", "speed_limit", "SIZE", "or if it is slower than that a second", size),
-    _value("--speed-time", "speed_time", "S", "for so many (30)", seconds),
-    _value("--limit-rate", "client.rate_limit", "SIZE", "be no faster than that a second, all together", size),
-    _value("--retries", "retry.attempts", "N", "try again N times in a row without a new byte (4)", _tries),
-    _value("--retry-delay", "retry.backoff", "S", "wait so long each time, not longer and longer", seconds),
-    _value("--retry-max-time", "retry.max_time", "S", "stop trying when no byte has come for so long", seconds),
+    _value("--timeout", "task.timeout", "S", "give up after so many seconds in total", values.seconds),
+    _value("--connect-timeout", "timeouts.setup", "S", "or if there is no connection after so many", values.seconds),
+    _value("--idle-timeout", "timeouts.idle", "S", "or if nothing comes for so many (60)", values.seconds),
+    _value("--speed-limit", "speed_limit", "SIZE", "or if it is slower than that a second", values.size),
+    _value("--speed-time", "speed_time", "S", "for so many (30)", values.seconds),
+    _value("--limit-rate", "client.rate_limit", "SIZE", "be no faster than that a second, all together", values.size),
+    _value("--retries", "retry.attempts", "N", "try again N times in a row without a new byte (4)", values.tries),
+    _value("--retry-delay", "retry.backoff", "S", "wait so long each time, not longer and longer", values.seconds),
+    _value("--retry-max-time", "retry.max_time", "S", "stop trying when no byte has come for so long", values.seconds),
 )
 _OUTPUT: Final = (
     _flag("-q --quiet", "quiet", "print errors only"),
     _flag("-v --verbose", "verbose", "print each step, and the header fields"),
-    _value("--trace", "trace", "FILE", "write each step there, as lines of JSON", _file),
+    _value("--trace", "trace", "FILE", "write each step there, as lines of JSON", values.file),
     _flag("--json", "json", "print events as lines of JSON on standard output"),
-    _value("--progress", "progress", "KIND", "show it as bars, line, log, json or none (auto)", _progress),
-    _value("--config", "config", "FILE", "read options there, not ~/.config/rawdl/config; none: nowhere", _file),
+    _value("--progress", "progress", "KIND", "show it as bars, line, log, json or none (auto)", values.progress),
+    _value("--config", "config", "FILE", "read options there, not ~/.config/rawdl/config; none: nowhere", values.file),
     _value("-w --write-out", "write_out", "FORMAT", "print that after each file; %%{...} as curl has it"),
 )
 _TABLES: Final = {
@@ -393,15 +276,3 @@ def grouped(given: Namespace) -> dict[str, dict[str, Any]]:
         if value != []:
             groups.setdefault(group, {})[option] = value
     return groups
-
-
-def joined(fields: Sequence[tuple[str, str | None]]) -> dict[str, str | None]:
-    """Join fields that were given more than once, as a recipient may do (RFC 9110 5.3; cookies: RFC 6265 5.4)."""
-    header: dict[str, str | None] = {}
-    spelling: dict[str, str] = {}
-    for given, value in fields:
-        name = spelling.setdefault(given.lower(), given)
-        before = header.get(name)
-        separator = "; " if name.lower() == "cookie" else ", "
-        header[name] = value if before is None or value is None else f"{before}{separator}{value}"
-    return header

@@ -117,7 +117,7 @@ class Targets:
 
 def _task(entry: Entry) -> dict[str, Any]:
     """Return what was said below a URL as options of `Client.download_file`."""
-    from rawdl.cli.grammar import checksum, count_from_one, field, joined
+    from rawdl.cli.values import checksum, count_from_one, field, joined
 
     task: dict[str, Any] = {"mirrors": entry.urls[1:]} if len(entry.urls) > 1 else {}
     fields = [value for name, value in entry.said if name == "header"]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, TextIO
 
-from rawdl.cli.grammar import Parser, get_parser, objection_to, size
+from rawdl.cli.grammar import Parser, get_parser, objection_to
+from rawdl.cli.values import size
 
 _STORAGE: Final = 23  # `report` says what it means
 _INTERRUPTED: Final = 130

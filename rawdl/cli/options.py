@@ -7,8 +7,9 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rawdl.cli.grammar import grouped, joined
+from rawdl.cli.grammar import grouped
 from rawdl.cli.report import CA_FILE, Unusable, UsageError
+from rawdl.cli.values import joined
 from rawdl.client import Client
 from rawdl.proto.messages import Limits
 from rawdl.proto.redirects import Redirects

@@ -15,11 +15,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rawdl.cli.conceal import conceal, in_fields
-from rawdl.cli.grammar import Parser, field, joined, seconds, size
+from rawdl.cli.grammar import Parser
 from rawdl.cli.options import Options, tls_of
 from rawdl.cli.readout import outcome_text
 from rawdl.cli.replay import STDIN, How, Reading
 from rawdl.cli.report import STORAGE, Unusable, exit_code, message
+from rawdl.cli.values import field, joined, seconds, size
 from rawdl.client import Client
 from rawdl.errors import DownloadError, InvalidURL, Timeout
 from rawdl.proto.fields import escape

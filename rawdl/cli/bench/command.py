@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from importlib import resources
-from math import isfinite
 from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple, TextIO
 
@@ -23,12 +22,13 @@ from rawdl.cli.bench.summary import document
 from rawdl.cli.bench.table import spelled, table
 from rawdl.cli.bench.terminal import heading, interval_line, report
 from rawdl.cli.conceal import conceal, in_fields, in_options
-from rawdl.cli.grammar import Parser, add_entries, count_from_one, entries, grouped, seconds, size
+from rawdl.cli.grammar import Parser, add_entries, entries, grouped
 from rawdl.cli.loopback import Broken, ca_of, make_certificate
 from rawdl.cli.options import Options, client_of, options_of
 from rawdl.cli.output import Stdout
 from rawdl.cli.report import SIGNALLED, Unusable, UsageError, exit_code, message
 from rawdl.cli.signals import Signals
+from rawdl.cli.values import count_from_one, rate, seconds, size
 from rawdl.client import Client
 from rawdl.errors import InvalidURL, StorageError
 from rawdl.proto.fields import escape
@@ -288,7 +288,7 @@ def _parser() -> Parser:
     end.add_argument("-t", dest="bench.duration", metavar="S", type=seconds, help=f"or so many seconds ({_SECONDS:g})")
     add("-c", dest="bench.concurrency", metavar="N", type=count_from_one, help="so many at a time (1)")
     rate_help = "or begin so many a second, whoever is late"
-    add("--rate", dest="bench.rate", metavar="N", type=_rate, help=rate_help)
+    add("--rate", dest="bench.rate", metavar="N", type=rate, help=rate_help)
     _add_numbers(parser)
     sink_help = f"where the bytes go: {', '.join(_SINKS)} (null)"
     add("--sink", dest="bench.sink", metavar="KIND", choices=_SINKS, default="null", help=sink_help)
@@ -313,14 +313,6 @@ def _add_numbers(parser: Parser) -> None:
     add("--omit", dest="bench.omit", metavar="S", type=seconds, default=0.0, help="nor those of the first S seconds")
     interval_help = "print, and tell apart, intervals of so long (1)"
     add("--interval", dest="bench.interval", metavar="S", type=seconds, default=1.0, help=interval_help)
-
-
-def _rate(text: str) -> float:
-    with suppress(ValueError):
-        number = float(text)
-        if isfinite(number) and number > 0:
-            return number
-    raise ArgumentTypeError(f"{text} is not a number above 0")
 
 
 def _objection_to(own: Namespace, connections: int) -> str | None:
