@@ -20,6 +20,8 @@ from tests.recorder import PATIENCE, Recorder
 from tests.resource import Fault, Resource
 from tests.resuming import AT_ONCE
 
+pytestmark = pytest.mark.one_version
+
 KIB, MIB = 1 << 10, 1 << 20
 DATA = random.Random(7).randbytes(MIB) + random.Random(8).randbytes(MIB) + random.Random(9).randbytes(MIB)
 DIGEST = hashlib.sha256(DATA).hexdigest()

@@ -15,6 +15,8 @@ from tests import once
 from tests.nginx import Nginx
 from tests.recorder import PATIENCE, Recorder
 
+pytestmark = pytest.mark.one_version
+
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SIZES = {"1k": KIB, "1m": MIB, "64m": 64 * MIB}
 TARGETS = ["file_path", "temporary", "memory", "callable", "writable", "discard"]

@@ -15,6 +15,8 @@ from tests.apache import PASSWORD, USER, Apache
 from tests.nginx import Nginx
 from tests.recorder import PATIENCE
 
+pytestmark = pytest.mark.one_version
+
 DATA = os.urandom(3 << 20)
 
 

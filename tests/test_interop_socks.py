@@ -14,6 +14,8 @@ from tests.microsocks import Microsocks
 from tests.nginx import Nginx
 from tests.recorder import PATIENCE
 
+pytestmark = pytest.mark.one_version
+
 pytest.importorskip("socksio", reason="the extra socks is not installed")
 
 DATA = os.urandom(3 << 20)

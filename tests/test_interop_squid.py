@@ -15,6 +15,8 @@ from tests.nginx import Nginx
 from tests.recorder import PATIENCE
 from tests.squid import Squid
 
+pytestmark = pytest.mark.one_version
+
 DATA = os.urandom(3 << 20)
 LOGIN = ("user", "secret word")
 

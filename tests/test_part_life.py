@@ -21,7 +21,10 @@ from tests.part_life import KILLED, PACE, SEGMENT, Disk, Life, Plan, Server, Ver
 from tests.resource import Fault, Framing, Ranges
 from tests.scratch import scratch_folder
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="to kill a process takes fork")
+pytestmark = [
+    pytest.mark.one_version,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="to kill a process takes fork"),
+]
 
 LARGEST = 9000
 SIZES = (LARGEST, LARGEST, LARGEST, LARGEST, LARGEST, OVERLAP + 1, OVERLAP, 100, 1, 0)

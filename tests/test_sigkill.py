@@ -24,7 +24,10 @@ from tests.origin import Origin, Script
 from tests.resource import Resource
 
 fcntl = pytest.importorskip("fcntl", reason="needs the processes and signals of POSIX")
-pytestmark = pytest.mark.usefixtures("leaves_parts")  # what may be left is looked at here
+pytestmark = [
+    pytest.mark.one_version,
+    pytest.mark.usefixtures("leaves_parts"),  # what may be left is looked at here
+]
 
 # What changes the folder, or ends what had to come before a change.
 CALLS = ["open", "write", "writev", "pwrite", "posix_fallocate", "ftruncate", "fsync", "fdatasync", "close"]

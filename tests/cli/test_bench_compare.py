@@ -13,6 +13,8 @@ from rawdl.cli.bench.compare import cautions, find, is_slower, lines, main, read
 from rawdl.cli.bench.page import page
 from tests.cli.bench_documents import Document, document
 
+pytestmark = pytest.mark.one_version
+
 HOSTILE = "\x1b[2J<script>\x00\u202e\n" + "a" * 300
 Save = Callable[..., str]
 

@@ -21,6 +21,8 @@ from rawdl.cli.bench.figures import (
     quantile,
 )
 
+pytestmark = pytest.mark.one_version
+
 numbers = st.floats(1e-6, 1e9)
 samples = st.lists(numbers, min_size=1, max_size=60)
 

@@ -19,6 +19,8 @@ from rawdl.cli.replay import How, Reading, pieces, reproduction
 from rawdl.proto import DataReceived, Limits
 from tests.cli.conftest import GUARD, Command, Outcome as Ended
 
+pytestmark = pytest.mark.one_version
+
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nDigest: x\r\n\r\n"
 BAD_CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX"
