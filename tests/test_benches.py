@@ -27,6 +27,8 @@ from tests.origin import PACE_ARREARS, PACE_TICK, End, Origin, Pacer, Request, S
 from tests.resource import BOUNDARY, DATE, DAY_LATER, LAST_MODIFIED, Fault, Resource, Span, redirect
 from tests.sim import World, http_peer
 
+pytestmark = pytest.mark.one_version
+
 pytest_plugins = ["pytester"]
 
 GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -22,6 +22,8 @@ from tests.cli.conftest import GUARD, Command
 from tests.origin import Origin, Script
 from tests.resource import Resource
 
+pytestmark = pytest.mark.one_version
+
 SMALL = ("--size", "10K")
 SCHEMA = json.loads(resources.files("rawdl.cli.bench").joinpath("report.schema.json").read_text("utf-8"))
 

@@ -16,6 +16,8 @@ from rawdl.cookies import read_cookies, write_cookies
 from tests.cli.conftest import GUARD, Command, wait_for_event
 from tests.origin import Origin, Script
 
+pytestmark = pytest.mark.one_version
+
 MAGIC = "# Netscape HTTP Cookie File\n"
 LATER = 4_000_000_000  # seconds since 1970
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.cli.conftest import GUARD, Command, screen
 
+pytestmark = pytest.mark.one_version
+
 
 def test_shows_every_step(rawdl: Command) -> None:
     outcome = rawdl("demo", "--size", "8M")

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 from tests.cli.conftest import GUARD, Command
 from tests.origin import Origin, Script
 
+pytestmark = pytest.mark.one_version
+
 SECRET = "canäry words"
 FLAG = "--key-password-file"
 KEY = ["--cacert", "ca.pem", "--cert", "certificate.pem", "--key", "locked.pem"]

@@ -14,6 +14,8 @@ from rawdl.cli.signals import Signals
 from tests.cli.conftest import GUARD, Command, open_terminal, wait_for_event
 from tests.origin import Origin, Script
 
+pytestmark = pytest.mark.one_version
+
 BODY = bytes(1 << 20)
 HELD = Script(body=BODY, stall_at=500_000)
 SLOW = Script(body=BODY, pace=1.5e6)

@@ -19,6 +19,8 @@ from tests.cli.conftest import GUARD, ROOT, Command, Outcome
 from tests.origin import Origin, Script
 from tests.readme import Step, steps
 
+pytestmark = pytest.mark.one_version
+
 BODY = bytes(range(256)) * 40
 STEPS = steps("Fuzz it")
 BAD_CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX"

@@ -13,6 +13,8 @@ from tests.cli.conftest import GUARD, Command, screen, wait_for_event
 from tests.origin import Origin, Script
 from tests.resource import Fault, Resource
 
+pytestmark = pytest.mark.one_version
+
 BODY = b"".join(n.to_bytes(4, "big") for n in range(1 << 18))  # 1 MiB, no two words of it the same
 CUT = 500_000
 AGAIN = f"bytes={CUT - 4096}-"  # the last of what is there is compared

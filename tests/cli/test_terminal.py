@@ -12,6 +12,8 @@ import pytest
 from tests.cli.conftest import GUARD, Command, screen
 from tests.origin import Origin, Script
 
+pytestmark = pytest.mark.one_version
+
 BODY = bytes(1 << 20)
 SLOW = Script(body=BODY, pace=1.5e6)  # 0.7 s: some redraws
 UNKNOWN = Script(body=BODY, pace=1.5e6, framing="chunked")
