@@ -30,7 +30,7 @@ PACE_SHORTEST = 0.005  # seconds, so that a megabyte a second is smooth as well
 PACE_TICK = 0.004  # seconds: a pause that is not as long is left to the next one, a quarter of the wake-ups at 50 MB/s
 PACE_ARREARS = 0.2  # seconds that a paced response may be late and still make up for: the scheduler's fault, no more
 PIECE = 65536
-PATIENCE = 5.0  # seconds: hang guard of the wait_* methods, far above any loopback round trip
+PATIENCE = 30.0  # seconds: hang guard of the wait_* methods, for busy machines as well
 
 
 class Send(NamedTuple):
