@@ -70,7 +70,10 @@ class Display:
                 start = self._to_first_row(size)
                 rows = self._frame(self._encodable(total), [self._encodable(each) for each in files], size)
                 # Overwritten first and erased behind: no moment at which a row is empty, hence no flicker.
-                self._write(start + self._text(rows, below=len(self._rows) != 1))
+                text = start + self._text(rows, below=len(self._rows) != 1)
+                if not self._rows:  # whoever ends us in the middle has the row that we are in to erase
+                    self._rows, self._size = rows[:1], size
+                self._write(text)
                 self._rows, self._size = rows, size
 
     def note(self, text: str) -> None:
