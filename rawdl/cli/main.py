@@ -33,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _get(arguments: list[str]) -> int:
-    parser = get_parser()
     from rawdl.cli.config import with_config
 
+    parser = get_parser()
     given = with_config(parser.parse_intermixed_args(arguments), parser)
     if objection := objection_to(given):
         parser.error(objection)

@@ -77,12 +77,13 @@ def test_all_at_once_with_options_and_no_end_of_the_last_line(fed: Feeding, rawd
 
 
 def test_a_character_may_come_in_two_pieces(fed: Feeding, rawdl: Command, url: str) -> None:
-    process = fed("-q")
+    process = fed("--json")
     assert process.stdin is not None
-    text = f"{url}/a\n  out=ü\n".encode()
+    text = f"{url}/a\n{url}/b\n  out=ü\n".encode()
     process.stdin.write(text[:-2])
+    assert wait_for_event(process, "done")["url"] == f"{url}/a", "the first piece has been read"
     process.stdin.write(text[-2:])
-    assert end(process) == "" and rawdl.files() == ["ü"]
+    assert end(process) == "" and rawdl.files() == ["a", "ü"]
 
 
 def test_more_than_can_be_live_at_once(fed: Feeding, rawdl: Command, origin: Origin) -> None:
