@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from rawdl.cli.meter import Status, cells, progress_line
+from rawdl.cli.output import Interrupted
 from rawdl.cli.signals import held
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Display:
         self._stream = stream
         self._bars = mode == "bars"
         self._painter: Painter | None = None
+        self._writing = self._interrupted = False
         self._rows: list[str] = []  # that are drawn
         self._size = _USUAL_SIZE  # when they were
         self.live = mode in ("bars", "line")
@@ -94,6 +96,12 @@ class Display:
     def lose_place(self) -> None:
         """Draw the next time where the cursor is then: others have written since."""
         self._rows = []
+
+    def interrupt(self) -> None:
+        """Have a write end that waits for its reader, and none wait from now on.  In a signal handler, inside of it."""
+        self._interrupted = True
+        if self._writing:
+            raise Interrupted
 
     def abandon(self) -> None:
         """Clear for the last time, in a signal handler: past a buffer that may be in use, and without waiting."""
@@ -163,14 +171,34 @@ class Display:
         return getattr(self._stream, "encoding", None) or "ascii"
 
     def _write(self, text: str) -> None:
-        if self._stream is None:
+        if self._stream is None or (self._interrupted and not self._has_room()):
             return
         try:
+            self._writing = True
             self._stream.write(text)
             self._stream.flush()
+            self._writing = False
+        except Interrupted:
+            self._writing = False
+            if self._has_room():
+                self._write("")  # what is left of it
+            else:
+                self._give_up()
         except (OSError, ValueError):
+            self._writing = False
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if self._stream is not None:
             _forget(self._stream)
             self._stream = None
+
+    def _has_room(self) -> bool:
+        """Whether a write need not wait for a reader, as far as the system tells."""
+        try:
+            return self._stream is None or bool(select.select([], [self._stream.fileno()], [], 0)[1])
+        except (OSError, ValueError):  # no descriptor, or Windows, which can ask that of sockets only
+            return True
 
 
 def _forget(stream: TextIO) -> None:

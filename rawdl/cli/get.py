@@ -217,7 +217,10 @@ class Batch:
     def _stop(self) -> None:
         for task in tuple(self._tasks.values()):
             task.abort(keep=True)
-        self._stdout.interrupt()
+        try:
+            self._stdout.interrupt()
+        finally:
+            self._display.interrupt()
 
     # Events
 

@@ -240,8 +240,10 @@ def objection_to(given: Namespace) -> str | None:
     pipes = has("output") and given.output == "-"
     resumes = getattr(given, "task.resume", None) is True
     rules: Iterable[tuple[bool, str]] = (
-        (pipes and has("json"), "-o - and --json both want standard output"),
-        (pipes and getattr(given, "progress", "") == "json", "-o - and --progress=json both want standard output"),
+        (
+            pipes and (has("json") or getattr(given, "progress", "") == "json"),
+            "-o - and --json both want standard output",
+        ),
         (pipes and resumes, "-c goes on with a file, and -o - makes none"),
         (resumes and has("task.decode"), "-c goes on where the bytes end, which --compressed cannot"),
         (

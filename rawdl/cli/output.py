@@ -36,10 +36,10 @@ class Stdout(Sink):
         try:
             self._writing = True
             if self._interrupted and not self._has_room(len(data)):
-                raise _Interrupted
+                raise Interrupted
             write_all(self._fd, data, "standard output")
             self._writing = False
-        except _Interrupted:
+        except Interrupted:
             raise StorageError("interrupted while writing to standard output", errno=errno.EINTR) from None
         finally:
             self._writing = False
@@ -55,8 +55,8 @@ class Stdout(Sink):
         """Have a write end that waits for its reader.  In a signal handler: there it is this very thread that waits."""
         self._interrupted = True
         if self._writing:
-            raise _Interrupted
+            raise Interrupted
 
 
-class _Interrupted(Exception):
+class Interrupted(Exception):
     """Raised by a signal handler inside a write, which the system would otherwise begin anew (PEP 475)."""

@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -133,3 +135,37 @@ def test_who_asks_again_meanwhile_is_answered_once() -> None:
         signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGUSR1)
     assert len(asked) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what a process waits for")
+@pytest.mark.usefixtures("leaves_parts")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_though_nobody_reads_what_it_tells(rawdl: Command, origin: Origin, number: int) -> None:
+    fields = tuple((f"X-{n}", "x" * 1000) for n in range(40))
+    url = origin.serve("/a", Script(body=BODY, header=fields, stall_at=500_000))
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    while _fills(writer):
+        pass
+    os.set_blocking(writer, True)
+    with rawdl.start("-v", url, stderr=writer) as process:
+        os.close(writer)
+        _wait_for_writer(process)
+        process.send_signal(number)
+        assert process.wait(GUARD) == 128 + number
+    os.close(reader)
+
+
+def _fills(writer: int) -> bool:
+    try:
+        return os.write(writer, bytes(65536)) > 0
+    except BlockingIOError:
+        return False
+
+
+def _wait_for_writer(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process waits for the reader of a pipe."""
+    end = time.monotonic() + GUARD
+    while "pipe_write" not in Path(f"/proc/{process.pid}/wchan").read_text():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
