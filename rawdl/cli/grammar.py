@@ -237,13 +237,17 @@ def objection_to(given: Namespace) -> str | None:
     for flag, name in (("-o", "output"), ("--checksum", "task.checksum")):
         if has(name) and (count > 1 or has("input_file")):
             return f"{flag} is for one file, but there are {'more of them in -i' if count < 2 else f'{count} URLs'}"
+    return next((text for broken, text in _rules(given) if broken), None)
+
+
+def _rules(given: Namespace) -> Iterable[tuple[bool, str]]:
+    """Return of each contradiction whether it is there, and what is to be said of it."""
+    has = vars(given).__contains__
     pipes = has("output") and given.output == "-"
     resumes = getattr(given, "task.resume", None) is True
-    rules: Iterable[tuple[bool, str]] = (
-        (
-            pipes and (has("json") or getattr(given, "progress", "") == "json"),
-            "-o - and --json both want standard output",
-        ),
+    return (
+        (pipes and has("json"), "-o - and --json both want standard output"),
+        (pipes and getattr(given, "progress", "") == "json", "-o - and --progress=json both want standard output"),
         (pipes and resumes, "-c goes on with a file, and -o - makes none"),
         (resumes and has("task.decode"), "-c goes on where the bytes end, which --compressed cannot"),
         (
@@ -267,7 +271,6 @@ def objection_to(given: Namespace) -> str | None:
             "--unix-socket goes there for every host, whatever --resolve says",
         ),
     )
-    return next((text for broken, text in rules if broken), None)
 
 
 def grouped(given: Namespace) -> dict[str, dict[str, Any]]:
