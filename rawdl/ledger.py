@@ -161,6 +161,8 @@ class Ledger:
 
     def there(self, position: int) -> Ranges:
         """Return which bytes are in the part; in order they go up to ``position``."""
+        if self._coverage is None and not self.ranges:
+            return ((0, position),) if position else ()
         from rawdl.proto.segments import Coverage
 
         return tuple(Coverage(self._coverage() if self._coverage is not None else ((0, position), *self.ranges)))
