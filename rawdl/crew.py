@@ -102,7 +102,7 @@ class Crew:
         self.terms = job.terms._replace(low_speed=None)
         self._alarm = Alarm(shared.loop, _NEVER, job.terms.low_speed, self._too_slow)
         self.paused = False
-        self.part.share(self.plan.coverage, course.total)
+        self.part.share(self.plan.coverage)
         self.part.position = self.plan.received_bytes
 
     def __repr__(self) -> str:

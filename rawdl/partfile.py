@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from rawdl.destination import Destination, Destinations, identity_of, is_own, remove_own
 from rawdl.errors import StorageError
 from rawdl.ledger import Ledger
+from rawdl.reserve import FULL, reserve
 from rawdl.sinks import Sink, close, storage_error, write_all, write_pieces
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from rawdl.ledger import Version
 
 _OPEN: Final = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_WORTH_RESERVING: Final = 1 << 20  # bytes: what is smaller lies close together anyway
 _ROOM: Final = 65536  # bytes: a block, of whatever file system
 
 
@@ -49,6 +50,7 @@ class PartFile(Sink):
         "_identity",
         "_ledger",
         "_part",
+        "_reserved",
         "_segmented",
         "destination",
         "found",
@@ -76,6 +78,7 @@ class PartFile(Sink):
         self._identity: tuple[int, int] | None = None  # of the part, once there is one of ours
         self._date: int | None = None
         self._committed = False
+        self._reserved = 0  # how many bytes the file system may have set blocks aside for, from the first on
         self.found: Record | None = None
         self.position = 0
 
@@ -104,7 +107,7 @@ class PartFile(Sink):
         locked = self._lock(os.open(self._part, _OPEN | os.O_CREAT | os.O_EXCL, 0o600))
         self._identity = identity_of(os.fstat(self._fd))
         self._ledger.clear()
-        self.position = 0
+        self.position = self._reserved = 0
         self.found = None
         if not locked:
             self._ledger.save(0, synced=False)  # so that others can see whose it is
@@ -163,21 +166,11 @@ class PartFile(Sink):
         except OSError as exc:
             raise self.failed(exc) from exc
 
-    def share(self, coverage: Callable[[], Iterable[tuple[int, int]]], total: int) -> None:
-        """Let several write at once: ``coverage`` tells which bytes are there, and ``position`` how many.
-
-        The part gets its whole length at once, where the file system can: what is written far apart is to lie close
-        together, and a disk that is full is to be found out now.
-        """
+    def share(self, coverage: Callable[[], Iterable[tuple[int, int]]]) -> None:
+        """Let several write at once: ``coverage`` tells which bytes are there, and ``position`` how many."""
         self._ledger.share(coverage)
         if self.is_described:
             self._save(sync=False)  # before there are holes
-        with suppress(AttributeError):  # not everywhere
-            try:
-                os.posix_fallocate(self._fd, 0, total)
-            except OSError as exc:
-                if exc.errno in _FULL:
-                    raise self.failed(exc) from exc
 
     def splice_target(self) -> int | None:
         return self._fd
@@ -211,11 +204,19 @@ class PartFile(Sink):
     def describe(self, version: Version, total: int | None) -> None:
         """Say of which version the bytes will be: without a validator, of none that could be continued.
 
-        Raises StorageError if the file system has no room for what is missing of ``total`` bytes.
+        Raises StorageError if the file system has no room for what is missing of ``total`` bytes; if it can, it sets
+        blocks aside for them.
         """
         self._ledger.version = version
-        if total is not None and total > self.position:
-            self._check_room(total - self.position)
+        if total is None or total <= self.position:
+            return
+        self._check_room(total - self.position)
+        if total - self.position >= _WORTH_RESERVING:
+            self._reserved = total
+            try:
+                reserve(self._fd, total)
+            except OSError as exc:
+                raise self.failed(exc) from exc
 
     @property
     def is_described(self) -> bool:
@@ -228,9 +229,27 @@ class PartFile(Sink):
         except (OSError, AttributeError):
             return  # what cannot tell will say so when it is full
         free = system.f_bavail * system.f_frsize
-        if system.f_blocks and missing > free:
+        if not system.f_blocks or missing <= free:
+            return
+        missing -= self._set_aside()
+        if missing > free:
             message = f"{self.path} needs {missing} more bytes, and {free} are free"
             raise StorageError(message, path=self.path, errno=errno.ENOSPC)
+
+    def _set_aside(self) -> int:
+        """Return how many bytes behind ``position`` have blocks, as a process that was killed may have left them."""
+        try:
+            blocks: int = getattr(os.fstat(self._fd), "st_blocks", 0)
+        except OSError:
+            return 0
+        return max(0, blocks * 512 - self.position)
+
+    def _give_back_room(self) -> None:
+        """Let the file system have what was set aside and not used."""
+        if self._fd >= 0 and self._reserved > self.position:
+            with suppress(OSError):  # then the file holds more than it needs, and is none the worse for it
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size)
+        self._reserved = 0
 
     def note(self, now: float) -> None:
         """Write the journal, if that is due.  ``now`` is monotonic, in seconds."""
@@ -275,6 +294,7 @@ class PartFile(Sink):
 
     def commit(self) -> None:
         """Give the part its mode, its time and its name."""
+        self._give_back_room()
         try:
             self._dress()
             fd, self._fd = self._fd, -1
@@ -320,13 +340,14 @@ class PartFile(Sink):
         if self._committed or not self.is_described or not there or there[0][0]:
             self.discard()
             return None
+        self._give_back_room()
         untouched = self._ledger.is_untouched
         try:
             self._save(sync=self._fd >= 0, released=True)
         except StorageError as exc:
-            if exc.errno in _FULL and untouched:
+            if exc.errno in FULL and untouched:
                 return self.close()
-            if exc.errno not in _FULL or not self._keep_on_full_disk():
+            if exc.errno not in FULL or not self._keep_on_full_disk():
                 self.discard()
                 return None
         return self.close()

@@ -21,7 +21,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 import rawdl
+from rawdl import partfile
 from rawdl.journal import Journal, Ranges, Record, believed
 from rawdl.proto.ranges import OVERLAP
 from tests.origin import Script
@@ -85,7 +88,8 @@ class Ordeal:
         """Download, and close the client."""
         resource, recorder = Resource(self.body, **self.resource), Recorder()
         where = {"directory": folder} if self.temporary else {"file_path": folder / "a"}
-        with no_descriptor_left(), World() as world:
+        with no_descriptor_left(), pytest.MonkeyPatch.context() as patch, World() as world:
+            patch.setattr(partfile, "_WORTH_RESERVING", 1)
             world.listen("example.org", 80, http_peer(resource), link=self.link)
             retry = rawdl.Retry(attempts=self.tries, jitter="none")
             # The factory is looked up at each call, so that a disturbance may replace it.

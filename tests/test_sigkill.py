@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 # What changes the folder, or ends what had to come before a change.
-CALLS = ["open", "write", "writev", "pwrite", "posix_fallocate", "ftruncate", "fsync", "fdatasync", "close"]
+CALLS = ["open", "write", "writev", "pwrite", "ftruncate", "fsync", "fdatasync", "close"]
 CALLS += ["replace", "link", "unlink", "chmod", "utime"]
 THROW_AWAY = {"restart", "anew", "segments anew", "lost"}
 
@@ -57,6 +57,7 @@ def killing(nth: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in CALLS:
             patch.setattr(os, name, deadly(getattr(os, name)))
+        patch.setattr(fcntl, "ioctl", deadly(fcntl.ioctl))
         yield
 
 

@@ -1,0 +1,149 @@
+"""Blocks set aside for a file that is to be written, and what becomes of those that are not used (C5, H8)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import rawdl
+from rawdl.destination import Destinations
+from rawdl.ledger import Found
+from rawdl.partfile import PartFile
+from rawdl.reserve import reserve
+
+fcntl = pytest.importorskip("fcntl")
+SIZE = 4 << 20
+KNOWN = Found("http://example.org/a", ("etag", '"1"'), SIZE)
+BLOCK = 65536  # bytes: no file system has a larger one
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[int]:
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Iterator[PartFile]:
+    part = PartFile(str(tmp_path / "a"), Destinations(), url="http://example.org/a")
+    yield part
+    part.discard()
+
+
+@pytest.fixture
+def able(file: int) -> None:
+    reserve(file, 1)
+    if not held(file):
+        pytest.skip("this file system sets no blocks aside")
+
+
+def held(where: int | Path) -> int:
+    """Return how many bytes a file takes of its file system."""
+    return os.stat(where).st_blocks * 512
+
+
+def begin(part: PartFile, *, total: int = SIZE, data: bytes = b"") -> None:
+    part.open()
+    part.describe(KNOWN._replace(total=total), total)
+    part.write(memoryview(data))
+
+
+@pytest.mark.usefixtures("able")
+def test_blocks_are_set_aside_and_the_size_stays(file: int):
+    os.write(file, b"begun")
+    reserve(file, SIZE)
+    assert held(file) >= SIZE
+    assert os.fstat(file).st_size == 5
+    assert os.pread(file, 10, 0) == b"begun"
+
+
+@pytest.mark.usefixtures("able")
+def test_H8_more_than_the_file_system_has_is_said_at_once(file: int):
+    with pytest.raises(OSError) as caught:
+        reserve(file, 1 << 60)
+    assert caught.value.errno in (errno.ENOSPC, errno.EFBIG)
+    assert os.fstat(file).st_size == 0
+
+
+@pytest.mark.parametrize("size", [1 << 63, 1 << 70])
+def test_C5_what_no_file_can_be_is_not_asked_for(file: int, size: int):
+    reserve(file, size)
+    assert held(file) == os.fstat(file).st_size == 0
+
+
+def test_where_it_cannot_be_had_nothing_happens():
+    read, write = os.pipe()
+    reserve(write, SIZE)
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is asked elsewhere")
+def test_a_file_system_that_lets_the_file_grow_is_corrected(file: int, monkeypatch: pytest.MonkeyPatch):
+    """Its size would be taken for what was written."""
+    monkeypatch.setattr(fcntl, "ioctl", lambda fd, request, argument: os.ftruncate(fd, SIZE))
+    os.write(file, b"begun")
+    reserve(file, SIZE)
+    assert os.fstat(file).st_size == 5
+
+
+@pytest.mark.usefixtures("able")
+def test_a_part_has_room_for_the_whole_file(part: PartFile, tmp_path: Path):
+    begin(part, data=b"begun")
+    assert held(tmp_path / "a.part") >= SIZE
+    assert (tmp_path / "a.part").stat().st_size == 5
+
+
+def test_a_small_one_is_left_to_the_file_system(part: PartFile, tmp_path: Path):
+    begin(part, total=BLOCK)
+    assert held(tmp_path / "a.part") == 0
+
+
+@pytest.mark.usefixtures("able")
+def test_what_is_kept_holds_no_more_than_it_needs(part: PartFile, tmp_path: Path):
+    begin(part, data=b"begun")
+    assert part.keep() == str(tmp_path / "a.part")
+    assert (tmp_path / "a.part").read_bytes() == b"begun"
+    assert held(tmp_path / "a.part") <= BLOCK
+
+
+@pytest.mark.usefixtures("able")
+def test_nor_does_a_file_that_comes_to_less(part: PartFile, tmp_path: Path):
+    """As a decoded one may."""
+    begin(part, data=b"all of it")
+    part.commit()
+    assert (tmp_path / "a").read_bytes() == b"all of it"
+    assert held(tmp_path / "a") <= BLOCK
+
+
+@pytest.mark.usefixtures("able")
+def test_H8_a_disk_that_has_the_blocks_already_is_not_full(
+    part: PartFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A process that was killed leaves them with its part; they need no room once more."""
+    monkeypatch.setattr(os, "ftruncate", lambda fd, size: None)
+    begin(part, data=b"begun")
+    part.keep()
+    real = os.fstatvfs
+    monkeypatch.setattr(os, "fstatvfs", lambda fd: os.statvfs_result([*real(fd)[:4], 1, *real(fd)[5:]]))
+    begin(part)
+    assert part.position == 5
+    with pytest.raises(rawdl.StorageError, match=r"needs \d+ more bytes, and \d+ are free") as caught:
+        part.describe(KNOWN, held(tmp_path / "a.part") + 2 * BLOCK)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_K1_a_disk_that_cannot_set_them_aside_is_full(part: PartFile, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*args: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    with pytest.raises(rawdl.StorageError) as caught:
+        begin(part)
+    assert caught.value.errno == errno.EDQUOT
