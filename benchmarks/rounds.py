@@ -72,7 +72,7 @@ def interleave(subjects: dict[str, Callable[[], Sample]], rounds: int) -> tuple[
     results = {name: Result(name, []) for name in subjects}
     failures: dict[str, str] = {}
     order = list(subjects)
-    for number in range(rounds):
+    for number in range(rounds if order else 0):
         for name in order[number % len(order) :] + order[: number % len(order)]:
             if name in failures:
                 continue
