@@ -114,6 +114,18 @@ class Connection:
         """Return the descriptor whose bytes are those of the stream, if the kernel can move them by itself."""
         return self.fd if isinstance(self.sock, socket.socket) else None
 
+    @property
+    def hidden(self) -> int:
+        """How many bytes of the stream may be here that READ does not count."""
+        return 0
+
+    def capacity(self) -> int:
+        """Return about how many bytes the kernel may keep until they are read; it grows with the speed."""
+        try:
+            return self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the other half is its own overhead
+        except OSError:
+            return 0
+
     def expect(self, count: int) -> bool:
         """Have READ reported not before ``count`` bytes, or the end, are here; return whether that can be had.
 

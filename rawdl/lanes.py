@@ -5,8 +5,9 @@ Linux moves them by itself (splice).  Everywhere else one read fills the buffer 
 write empties it.
 
 They go in blocks, counted from the beginning of the body: while at least a block of payload is to come, no read goes
-beyond the end of one, since file systems like large, aligned writes.  While blocks come fast, Linux is asked to wake us
-up for whole ones only; a timer sees to it that what then comes slower is not left lying.
+beyond the end of one, since file systems like large, aligned writes.  Linux is asked to wake us up for whole ones only,
+or, on a slower line, for about as much as comes in some hundredths of a second, instead of for every packet; a timer
+sees to it that what then comes slower is not left lying.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from rawdl.sinks import Sink
 _WORTH_SPLICING: Final = 65536
 # A read that brings less than this has emptied the socket, nearly always: looking again would cost a call for nothing.
 _DRY_BELOW: Final = 65536
-# Blocks smaller than this are not waited for: there would be more turns of the loop then, not less.
+# At full speed, blocks smaller than this are not waited for: there would be more turns of the loop then, not less.
 _WORTH_WAITING: Final = 262144
-_PATIENCE: Final = 0.05  # seconds that bytes may lie in the kernel until a block is whole
+_LEAST_BATCH: Final = 16384  # what is waited for on a slow line: some packets at least
+_PATIENCE: Final = 0.05  # seconds that bytes may lie in the kernel until there are as many as are waited for
 _UNLIMITED: Final = sys.maxsize
 _REFUSED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 
@@ -42,17 +44,21 @@ class Lanes:
     """
 
     __slots__ = (
-        "_began",
+        "_awaited",
+        "_batch",
         "_connection",
         "_exchange",
-        "_fast",
         "_look",
         "_loop",
+        "_measured_at",
+        "_measured_to",
         "_patience",
+        "_read_at",
         "_sink",
         "_spare",
         "_splicing",
         "_timer",
+        "_turn",
         "emptied",
     )
 
@@ -75,8 +81,12 @@ class Lanes:
         self._splicing = connection.splice_source() is not None and Pipe.supported()
         self._look = look
         self._patience = _PATIENCE if idle is None else min(_PATIENCE, idle / 2)
-        self._began = loop.now  # when the block in work did
-        self._fast = False  # whether the one before it took no more than half of our patience
+        self._batch = 0  # how many bytes are worth waiting for: a power of two, or 0
+        self._awaited = 0  # how many are waited for now; 0: any
+        self._measured_at = loop.now  # since when, and from which byte on, it is counted how fast they come
+        self._measured_to = exchange.received
+        self._read_at = loop.now
+        self._turn = loop.turns  # of that last read
         self._timer: Timer | None = None
         self.emptied = False  # whether `move` would find nothing until the connection is ready again
 
@@ -85,6 +95,9 @@ class Lanes:
 
         Return the bytes read, no more than ``most``; None: the connection is dry, 0: its end.
         """
+        if self._turn != self._loop.turns:
+            self._turn = self._loop.turns
+            self._measure()  # now that all which came then has been read
         limited = most < _UNLIMITED
         if room := self._sink.room():  # else what is still to come is the end of the framing
             most = min(most, room)
@@ -98,21 +111,21 @@ class Lanes:
         else:
             n = self._read(window, most)
         if n:
+            self._read_at = self._loop.now
+            self.emptied = n >= self._awaited if self._awaited else n < min(len(self._loop.buffer), _DRY_BELOW)
             if not limited:
-                self._wait_for_block()
-            whole = self._timer is not None and self._rest_of_block() == self._size()
-            self.emptied = whole or n < min(len(self._loop.buffer), _DRY_BELOW)
+                self._wait_for_batch()
         return n
 
     def stop(self) -> None:
-        """Wait for no block any more."""
+        """Wait for no batch any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def __repr__(self) -> str:
         road = "by splice" if self._splicing else "through the buffer"
-        return f"<Lanes of {self._connection.peer} {road}{', waiting for a block' if self._timer else ''}>"
+        return f"<Lanes of {self._connection.peer} {road}{', waiting for more' if self._timer else ''}>"
 
     # Blocks
 
@@ -122,25 +135,45 @@ class Lanes:
     def _rest_of_block(self) -> int:
         return self._size() - self._exchange.received % self._size()
 
-    def _wait_for_block(self) -> None:
-        """After a read, have readiness reported when a block is whole, or when anything comes."""
+    def _wait_for_batch(self) -> None:
+        """After a read, have readiness reported when a batch is there, or when anything comes."""
         self.stop()
-        rest, now = self._rest_of_block(), self._loop.now
-        if rest == self._size() and self._exchange.received:
-            self._fast = rest >= _WORTH_WAITING and now - self._began <= self._patience / 2
-            self._began = now
         # Not for more than is sure to come, and to be read: what is less would not wake us.
-        sure = min(self._exchange.body_window(), self._sink.room() or _UNLIMITED)
-        if self._fast and rest <= sure and self._connection.expect(rest):
-            self._timer = self._loop.call_at(now + self._patience, self._lose_patience)
+        sure = min(self._exchange.body_window(), self._sink.room() or _UNLIMITED) - self._connection.hidden
+        batch = self._batch
+        if batch == self._size():
+            batch = self._rest_of_block() if self._rest_of_block() <= sure else 0
+        elif batch > sure:
+            batch = sure if sure >= _LEAST_BATCH else 0
+        if batch and self._connection.expect(batch):
+            self._awaited = batch
+            self._timer = self._loop.call_at(self._loop.now + self._patience, self._lose_patience)
         else:
+            self._awaited = 0
             self._connection.expect(1)
+
+    def _measure(self) -> None:
+        """See how many bytes come in half of our patience, and how much of that may lie in the kernel.
+
+        A quarter of what it has room for: the peer is to go on sending meanwhile, and the room to grow with it.
+        """
+        size, elapsed = self._size(), self._read_at - self._measured_at
+        count = self._exchange.received - self._measured_to
+        if elapsed < self._patience / 4 and count < size:
+            return
+        self._measured_at, self._measured_to = self._read_at, self._exchange.received
+        usual = min(size, int(count * self._patience / 2 / elapsed)) if elapsed else size
+        most = min(usual, self._connection.capacity() // 4)
+        least = _WORTH_WAITING if usual == size else _LEAST_BATCH
+        self._batch = 1 << (most.bit_length() - 1) if most >= least else 0
 
     def _lose_patience(self) -> None:
         self._timer = None
-        self._fast = False
+        self._batch = self._awaited = 0
         self._connection.expect(1)
+        self._turn = self._loop.turns
         self._look()  # Linux before 4.18 would not report what is here already
+        self._measured_at, self._measured_to = self._loop.now, self._exchange.received  # what has piled up is no sign
 
     # The two roads
 

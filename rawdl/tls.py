@@ -26,6 +26,7 @@ from rawdl.sessions import Sessions, Way
 _CIPHERTEXT: Final = 131072
 # Plaintext that is handed on at once: what was decrypted last is still in the processor's cache when it is written.
 _PLAINTEXT: Final = 262144
+_RECORD: Final = 16384 + 256 + 5  # the most that a record can be, with its header (RFC 8446 5.2)
 _INNER: Final = 32768  # the same within TLS to a proxy: two records
 _PIN: Final = re.compile(r"sha256//[A-Za-z0-9+/]{43}=")
 _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -113,7 +114,18 @@ def context_of(settings: TLS | ssl.SSLContext | None) -> ssl.SSLContext:
 class TLSConnection(Connection):
     """A TLS stream over a connected socket, or over TLS to a proxy; its handshake is driven by `Handshake`."""
 
-    __slots__ = ("_below", "_ciphertext", "_failure", "_incoming", "_outgoing", "_sessions", "_ssl", "_unsent", "_way")
+    __slots__ = (
+        "_below",
+        "_ciphertext",
+        "_dry",
+        "_failure",
+        "_incoming",
+        "_outgoing",
+        "_sessions",
+        "_ssl",
+        "_unsent",
+        "_way",
+    )
 
     def __init__(self, below: Connection, way: Way, sessions: Sessions) -> None:
         super().__init__(below.loop, below.sock, below.address)
@@ -131,6 +143,7 @@ class TLSConnection(Connection):
         self._way = way
         self._sessions: Sessions | None = None  # once the peer is known to be who it should be
         self._unsent = b""
+        self._dry = False  # whether nothing can be decrypted before more comes
         self._failure: ConnectionLost | None = None
         self.clean_eof = False
 
@@ -200,6 +213,7 @@ class TLSConnection(Connection):
         if self._outgoing.pending or self._unsent:
             self.flush()  # an answer to a key update, say
         n = self._below.recv_into(self._ciphertext)
+        self._dry = n is None
         if n:
             self._incoming.write(self._ciphertext[:n])
         return n
@@ -227,12 +241,13 @@ class TLSConnection(Connection):
 
     def pending(self) -> bool:
         """Whether something was read from the socket that nobody has asked for yet: bytes, their end, a failure."""
-        ours = self._incoming.pending or self._ssl.pending() or self.clean_eof or self._failure
-        return bool(ours) or self._below.pending()
+        bytes_are_here = self._ssl.pending() or (self._incoming.pending and not self._dry)
+        return bool(bytes_are_here or self.clean_eof or self._failure) or self._below.pending()
 
     def quiet(self) -> bool:
         """Whether nothing is left over, in either direction, that belongs to the exchange that has ended."""
-        return not (self.pending() or self._unsent or self._outgoing.pending) and self._below.quiet()
+        left = self._incoming.pending or self._unsent or self._outgoing.pending
+        return not (left or self.pending()) and self._below.quiet()
 
     @property
     def security(self) -> dict[str, object]:
@@ -250,9 +265,10 @@ class TLSConnection(Connection):
         """Return None: the kernel cannot read this stream."""
         return None
 
-    def expect(self, count: int) -> bool:
-        """Return whether that is the usual: how many bytes of the socket to wait for, nobody knows."""
-        return count == 1
+    @property
+    def hidden(self) -> int:
+        """What has come of a record that is not complete."""
+        return _RECORD
 
     def accept(self, sessions: Sessions) -> None:
         """Take the peer for what it claims to be: its session may be resumed.

@@ -32,6 +32,7 @@ class Link:
     jitter: float = 0.0  # seconds: up to so much more for a segment towards the client; the order is kept
     bandwidth: float | None = None  # bytes per second towards the client; None: no limit
     segment: int | tuple[int, int] = PIECE  # most bytes that one recv returns; (low, high): drawn for each
+    merged: bool = False  # one recv returns what several segments have brought, as a kernel does
     window: int = 262144  # the client's kernel buffer: what it does not read, the peer cannot send
     send_window: int = 65536  # bytes of the client's that may be under way before its send() would block
     deaf: bool = False  # the peer takes and acknowledges nothing, so that the client's send() blocks for good

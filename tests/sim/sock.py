@@ -43,8 +43,11 @@ class Socket:
         self.options[level, option] = value
 
     def getsockopt(self, level: int, option: int) -> int:
-        """Return SO_ERROR, which clears it; the simulated kernel knows no other."""
-        self._check("getsockopt", (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR))
+        """Return SO_ERROR, which clears it, or SO_RCVBUF; the simulated kernel knows no other."""
+        self._check("getsockopt", level == socket.SOL_SOCKET and option in (socket.SO_ERROR, socket.SO_RCVBUF))
+        if option == socket.SO_RCVBUF:
+            assert self.conn is not None
+            return 2 * self.conn.link.window
         error, self._error = self._error, 0
         return error
 
@@ -71,7 +74,7 @@ class Socket:
         return len(taken)
 
     def recv_into(self, buffer: bytearray | memoryview, nbytes: int = 0) -> int:
-        """Receive from one segment. Like Linux, hand out what came before a reset, then the reset."""
+        """Receive from one segment, or from all (`Link.merged`); what came before a reset comes first, as on Linux."""
         size = nbytes or len(buffer)
         self._check("recv_into", not self._blocking and 0 < size <= len(buffer))
         if not self._segments:
@@ -138,15 +141,22 @@ class Socket:
         self._touch()
 
     def _take(self, room: memoryview) -> int:
+        n = self._take_segment(room)
+        if self.conn and self.conn.link.merged:
+            while self._segments and n < len(room):
+                n += self._take_segment(room[n:])
+        self.buffered -= n
+        self._world.happenings += 1
+        if self.conn:
+            self.conn.client_reads()
+        return n
+
+    def _take_segment(self, room: memoryview) -> int:
         segment = self._segments.popleft()
         n = min(len(segment), len(room))
         room[:n] = segment[:n]
         if n < len(segment):
             self._segments.appendleft(segment[n:])
-        self.buffered -= n
-        self._world.happenings += 1
-        if self.conn:
-            self.conn.client_reads()
         return n
 
     def _low_water(self, conn: Conn) -> int:
