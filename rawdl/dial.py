@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from rawdl import sockets
 from rawdl.connection import Connection, Socket, SocketFactory, address_text
-from rawdl.errors import ConnectError, DownloadError, ProxyError, ResolveError, TLSError
+from rawdl.errors import ConnectError, DownloadError, ProxyError, ResolveError, TLSError, unexpected
 from rawdl.loop import WRITE, Loop, Timer
 from rawdl.proto.timeouts import Phase
 from rawdl.proto.url import Origin
@@ -119,6 +119,7 @@ class Dial:
         "_addresses",
         "_attempts",
         "_cancel",
+        "_connection",
         "_context",
         "_dialer",
         "_errors",
@@ -147,8 +148,9 @@ class Dial:
         self._attempts: dict[int, tuple[Socket, Address]] = {}
         self._errors: list[tuple[Address, int]] = []
         self._timer: Timer | None = None
+        self._connection: Connection | None = None  # the one that has won, until somebody else has it
         self._handshake: Handshake | Passage | None = None
-        self._cancel: Cancel | None = dialer.loop.call_at(dialer.loop.now, self._begin).cancel
+        self._cancel: Cancel | None = dialer.loop.call_at(dialer.loop.now, lambda: self._guard(self._begin)).cancel
 
     def _begin(self) -> None:
         self._cancel = None
@@ -186,7 +188,7 @@ class Dial:
 
         def answered(addresses: Sequence[Address], error: ResolveError | None) -> None:
             """Take the resolver's answer, in whatever thread it comes, to the loop."""
-            self._dialer.loop.call_soon_threadsafe(lambda: self._answered(host, addresses, error, then))
+            self._dialer.loop.call_soon_threadsafe(lambda: self._guard(self._answered, host, addresses, error, then))
 
         try:
             self._cancel = self._dialer.resolver.resolve(host, port, self._dialer.rules.family, answered)
@@ -243,7 +245,7 @@ class Dial:
             if code is None:
                 if self._addresses:
                     loop = self._dialer.loop
-                    self._timer = loop.call_at(loop.now + _ATTEMPT_DELAY, self._try_next)
+                    self._timer = loop.call_at(loop.now + _ATTEMPT_DELAY, lambda: self._guard(self._try_next))
                 return
             self._refuse(address, code)
         if not self._attempts:
@@ -256,6 +258,8 @@ class Dial:
             sock = self._dialer.socket_factory(address[0], socket.SOCK_STREAM, 0)
         except OSError as exc:
             return exc.errno or errno.EIO
+        fd = sock.fileno()
+        self._attempts[fd] = (sock, address)
         try:
             sock.setblocking(False)
             if address[0] in (socket.AF_INET, socket.AF_INET6):
@@ -266,13 +270,12 @@ class Dial:
                 sock.bind(local[1])
             code = sock.connect_ex(address[1])
             if code and code not in _IN_PROGRESS:
-                sock.close()
+                self._drop(fd)
                 return code
-            fd = self._dialer.loop.register(sock, WRITE, lambda mask: self._decided(fd))
+            self._dialer.loop.register(sock, WRITE, lambda mask: self._guard(self._decided, fd))
         except OSError as exc:
-            sock.close()
+            self._drop(fd)
             return exc.errno or errno.EIO
-        self._attempts[fd] = (sock, address)
         return None
 
     def _decided(self, fd: int) -> None:
@@ -284,9 +287,10 @@ class Dial:
             self._refuse(address, code)
             self._try_next()
             return
+        self._connection = connection = Connection(self._dialer.loop, sock, address)
         del self._attempts[fd]
         self._stop_racing()
-        self._connected(Connection(self._dialer.loop, sock, address))
+        self._connected(connection)
 
     def _refuse(self, address: Address, code: int) -> None:
         self._errors.append((address, code))
@@ -323,7 +327,6 @@ class Dial:
         try:
             context = self._dialer.proxy_context()
         except TLSError as exc:
-            connection.abort()
             self._fail(exc)
             return
         self._secure(connection, Way(proxy.host, proxy.port, context), self._at_proxy)
@@ -341,7 +344,6 @@ class Dial:
         try:
             asking = asking_for(host, port, proxy)
         except ProxyError as exc:
-            connection.abort()
             self._fail(exc)
             return
         self._handshake = Passage(connection, asking, self._then("proxy", self._at_origin))
@@ -349,10 +351,14 @@ class Dial:
 
     def _at_origin(self, connection: Connection) -> None:
         if self._context is None:
-            self._owner.dial_done(connection)
+            self._hand_over(connection)
         else:
             way = Way(self.origin.host, self.origin.port, self._context, self._proxy)
-            self._secure(connection, way, self._owner.dial_done, self._dialer.pins)
+            self._secure(connection, way, self._hand_over, self._dialer.pins)
+
+    def _hand_over(self, connection: Connection) -> None:
+        self._owner.dial_done(connection)
+        self._connection = None
 
     def _secure(
         self,
@@ -367,9 +373,11 @@ class Dial:
         self._tell("tls", "started", host=way.host)
         try:
             self._handshake = Handshake(connection, way, self._dialer.sessions, self._then("tls", then), pins)
-        except ValueError as exc:  # a name that cannot be one of a certificate
-            connection.abort()
-            self._fail(TLSError(f"cannot speak TLS to {way.host}: {exc}"))
+        except (ValueError, OSError) as exc:  # a name that cannot be one of a certificate; no descriptor for a module
+            number, reason = getattr(exc, "errno", None), getattr(exc, "strerror", None) or exc
+            error = TLSError(f"cannot speak TLS to {way.host}: {reason}", errno=number)
+            error.__cause__ = exc
+            self._fail(error)
             return
         self._handshake.start()
 
@@ -385,9 +393,19 @@ class Dial:
                 self._fail(error)
                 return
             self._tell(phase, "complete", **(connection.security if phase == "tls" else {}))
-            step(connection)
+            self._guard(step, connection)
 
         return done
+
+    def _guard(self, step: Callable[..., None], *args: object) -> None:
+        """Take a step from the loop's hand; whatever goes wrong in it that nobody reckoned with ends the dial."""
+        try:
+            step(*args)
+        except BaseException as exc:
+            # Addresses that are none, a bug, a lack of memory, or a KeyboardInterrupt between two lines.
+            self._fail(unexpected(exc))
+            if not isinstance(exc, Exception):
+                raise
 
     def _fail(self, error: DownloadError) -> None:
         self.cancel()
@@ -402,6 +420,9 @@ class Dial:
         if self._handshake is not None:
             self._handshake.abort()
             self._handshake = None
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
 
     def describe(self) -> str:
         """Say how far this is, for the message of a time-out."""

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rawdl.errors import Aborted, DownloadError, Timeout
-from rawdl.fetch import unexpected
+from rawdl.errors import Aborted, DownloadError, Timeout, unexpected
 from rawdl.job import Job, Shared
 from rawdl.loop import Timer
 from rawdl.proto.course import Course

@@ -282,3 +282,10 @@ def status_error(status_code: int, url: str) -> StatusError:
 def too_large(size: int, limit: int) -> TooLarge:
     """Make the error for a body that has ``size`` bytes, or more."""
     return TooLarge(f"the body has {size} bytes or more; {limit} are allowed", limit=limit)
+
+
+def unexpected(exc: BaseException) -> DownloadError:
+    """Wrap what nobody reckoned with."""
+    error = DownloadError(f"unexpected {type(exc).__name__}: {exc}")
+    error.__cause__ = exc
+    return error

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from rawdl.alarm import Alarm
 from rawdl.connection import Connection, host_and_port
 from rawdl.dial import Dial
-from rawdl.errors import ConnectionLost, DownloadError, IncompleteBody, Timeout
+from rawdl.errors import ConnectionLost, DownloadError, IncompleteBody, Timeout, unexpected
 from rawdl.job import Shared, Terms
 from rawdl.lanes import Lanes, deliver
 from rawdl.loop import READ, WRITE
@@ -522,10 +522,3 @@ class Fetch:
         if self._exchange is not None and self._exchange.data_to_send():
             return f"{peer} does not take the request"
         return f"no response head from {peer}"
-
-
-def unexpected(exc: BaseException) -> DownloadError:
-    """Wrap what nobody reckoned with."""
-    error = DownloadError(f"unexpected {type(exc).__name__}: {exc}")
-    error.__cause__ = exc
-    return error

@@ -330,6 +330,50 @@ def test_F2_a_context_of_the_callers_is_taken_as_it_is(
     assert recorder.outcome == ["success", "complete"]
 
 
+class Poor(ssl.SSLContext):
+    """A context of the caller's, with which no handshake can even begin."""
+
+    raised: BaseException
+
+    def wrap_bio(self, *args: object, **options: object) -> ssl.SSLObject:
+        raise self.raised
+
+
+def poor(raised: BaseException) -> Poor:
+    context = Poor(ssl.PROTOCOL_TLS_CLIENT)
+    context.raised = raised
+    return context
+
+
+def test_N19_I8_no_descriptor_is_left_for_the_handshake(world: World, authority: Authority, tmp_path: Path):
+    """Python loads a codec for the first of them, for instance."""
+    server = authority.server(tmp_path, dns("example.org"))
+    recorder = fetch(world, "example.org", server, poor(OSError(errno.EMFILE, "Too many open files")))
+    error = recorder.events[0][1]
+    assert recorder.outcome == ["fail", "complete"]
+    assert isinstance(error, rawdl.TLSError)
+    assert error.errno == errno.EMFILE
+    assert str(error) == "cannot speak TLS to example.org: Too many open files"
+    world.wait()
+    assert [conn.received for conn in world.conns] == [b""]
+
+
+def test_K10_an_interrupt_between_connection_and_handshake_ends_the_task(
+    world: World, authority: Authority, tmp_path: Path
+):
+    """It is not left half-way, where the next turn would stumble over it."""
+    world.listen("example.org", 443, tls=authority.server(tmp_path, dns("example.org")))
+    recorder, client = Recorder(), world.client(tls=poor(KeyboardInterrupt()))
+    task = recorder.download(client, url="https://example.org/", file_path=tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        task.exception()
+    client.close()
+    assert recorder.outcome == ["fail", "complete"]
+    assert not (tmp_path / "a.part").exists()
+    world.wait()
+    assert [conn.received for conn in world.conns] == [b""]
+
+
 def test_F2_the_least_version_is_held(world: World, authority: Authority, trusted: str, tmp_path: Path):
     server = authority.server(tmp_path, dns("example.org"))
     server.maximum_version = ssl.TLSVersion.TLSv1_2

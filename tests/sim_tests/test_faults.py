@@ -14,7 +14,8 @@ import pytest
 
 import rawdl
 from rawdl import Phase
-from tests.origin import TLSEngine
+from tests import once
+from tests.origin import Origin, TLSEngine
 from tests.sim import Conn, Link, Script, World, http_peer
 from tests.sim_tests.fetch import (
     ANSWERED,
@@ -102,6 +103,21 @@ def test_N1_a_resolver_that_answers_at_once():
                 return lambda: None
 
         assert run(world, client_options={"resolver": Resolver()}).data == b"hello"
+
+
+@pytest.mark.parametrize("where", [("192.0.2.1", 700_000), "192.0.2.1", ("192.0.2.1\0", 80)])
+def test_N1_S41_an_answer_that_is_no_address_fails_the_task_and_no_other(where: Any, origin: Origin):
+    """On a real socket, which raises what it likes for it: OverflowError, TypeError, ValueError."""
+
+    def resolve(host: str, port: int, family: int) -> list[Any]:
+        return [(socket.AF_INET, where if host == HOST else ("127.0.0.1", port))]
+
+    url = origin.serve("/a", Script(body=b"hello")).replace("127.0.0.1", "other.example.org")
+    with once.client(resolver=resolve) as client:
+        wrong, right = Fetch(client), Fetch(client, url)
+        client.run()
+        assert isinstance(wrong.error, rawdl.DownloadError)
+        assert right.data == b"hello"
 
 
 # Connecting
