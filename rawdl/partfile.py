@@ -104,19 +104,19 @@ class PartFile(Sink):
         return exc if isinstance(exc, StorageError) else storage_error("cannot create", self._part, exc)
 
     def _create(self) -> None:
-        locked = self._lock(os.open(self._part, _OPEN | os.O_CREAT | os.O_EXCL, 0o600))
-        self._identity = identity_of(os.fstat(self._fd))
-        self._ledger.clear()
+        self._ledger.clear()  # whatever interrupts us, it tells of nothing that was in another part
         self.position = self._reserved = 0
         self.found = None
-        if not locked:
+        self._fd = os.open(self._part, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
+        self._identity = identity_of(os.fstat(self._fd))  # at once: what fails from here on removes it
+        if not self._lock():
             self._ledger.save(0, synced=False)  # so that others can see whose it is
 
-    def _lock(self, fd: int) -> bool:
+    def _lock(self) -> bool:
         """Keep others out, if the file system can; return whether it can.  StorageError if another process has it."""
-        self._fd = fd
-        locked = _lock(fd)
+        locked = _lock(self._fd)
         if locked is False:
+            self._identity = None  # it is theirs, though we may have made it a moment ago
             raise StorageError(f"{self._part} is in use: another process is writing it", path=self._part)
         return locked is not None
 
@@ -127,7 +127,8 @@ class PartFile(Sink):
         except FileNotFoundError:
             self._ledger.sweep()
             return False
-        locked = self._lock(os.open(self._part, _OPEN))
+        self._fd = os.open(self._part, _OPEN)
+        locked = self._lock()
         status = os.fstat(self._fd)
         self._check_regular(status)
         record = self._ledger.look(locked=locked)

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -196,6 +197,23 @@ def test_T42_K1_K3_what_open_may_say(
     error = fails(client.download_file(url=URL, file_path=tmp_path / "a"), number)
     assert error.path == str(tmp_path / "a.part")
     assert os.strerror(number) in str(error)
+    assert world.requests == []
+    assert names(tmp_path) == []
+
+
+def test_T42_N19_no_descriptor_is_left_for_the_module_that_locks(
+    client: rawdl.Client, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It is loaded when the part is there already, which goes then."""
+
+    class Poor:
+        def find_spec(self, name: str, *rest: object) -> None:
+            if name == "fcntl":
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.delitem(sys.modules, "fcntl", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Poor(), *sys.meta_path])
+    fails(client.download_file(url=URL, file_path=tmp_path / "a"), errno.EMFILE)
     assert world.requests == []
     assert names(tmp_path) == []
 
