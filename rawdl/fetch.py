@@ -295,7 +295,7 @@ class Fetch:
         """
         marks = self._marks
         if not marks.reused or marks.response_start:
-            raise lost
+            raise self._broken_before_body(lost) from lost.__cause__
         assert self._connection is not None
         if self.trace is not None:
             self.trace("connect", "stale", peer=self._connection.peer, error=lost)
@@ -304,6 +304,17 @@ class Fetch:
         marks.reused = False
         self.owner.fetch_returns()
         return self._connect
+
+    def _broken_before_body(self, lost: ConnectionLost) -> ConnectionLost:
+        """Say how far the exchange had come when the connection broke."""
+        exchange = self._exchange
+        assert exchange is not None
+        unsent, sent = len(exchange.data_to_send()), self._marks.sent
+        if unsent:
+            far = f"{sent - unsent} of {sent} bytes of the request"
+        else:
+            far = f"{exchange.head_received} bytes of the response head"
+        return ConnectionLost(f"{lost}, after {far}", errno=lost.errno)
 
     def _take_events(self) -> Step | None:
         """Drain the exchange, and say what the fetch waits for then."""

@@ -145,6 +145,11 @@ class Exchange:
         """Payload bytes of the response so far."""
         return self._framing.received if self._framing else 0
 
+    @property
+    def head_received(self) -> int:
+        """Bytes of the head that is not complete yet."""
+        return len(self._head)
+
     def __repr__(self) -> str:
         about = f" {self._framing!r}" if self._framing else ""
         return f"<Exchange {self.request.method} {self.request.url.redacted_target} {self.state.value}{about}>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -203,6 +204,7 @@ def test_N5_a_reset_before_any_byte_of_a_fresh_connection():
         error = run(world).error
         assert isinstance(error, rawdl.ConnectionLost)
         assert error.errno == errno.ECONNRESET
+        assert str(error).endswith(", after 0 bytes of the response head")
         assert (error.reason, error.err_code) == ("interrupted", 600001)
         assert len(world.requests) == 1, "a failure that another try may mend is for a retry policy to repeat"
 
@@ -333,7 +335,7 @@ def test_N8_what_the_kernel_reports(code: int):
         error = run(world).error
         assert isinstance(error, rawdl.ConnectionLost)
         assert error.errno == code
-        assert os.strerror(code) in str(error)
+        assert str(error).endswith(f"broke: {os.strerror(code)}, after 20 bytes of the response head")
 
         listener.link = Link(cut_at=script.body_at + 60, cut="rst", cut_error=code)
         fetch = run(world)
@@ -480,6 +482,19 @@ def test_N14_the_server_does_not_take_the_request():
         assert isinstance(error, rawdl.Timeout)
         assert error.phase is Phase.SEND
         assert world.elapsed == pytest.approx(CONNECTED + 30)
+
+
+@pytest.mark.contract("N14", "S18")
+def test_the_server_breaks_off_while_it_is_sent_the_request():
+    def peer(conn: Conn):
+        yield lambda: len(conn.received) >= 50
+        conn.end("rst")
+
+    with World() as world:
+        world.listen(HOST, 80, peer, link=Link(send_window=20))
+        error = run(world, header={"X-Long": "x" * 2000}).error
+        assert isinstance(error, rawdl.ConnectionLost)
+        assert re.search(r"broke: .*, after \d\d of 2\d\d\d bytes of the request$", str(error)), error
 
 
 @pytest.mark.contract("N14")
