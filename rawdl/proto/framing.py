@@ -247,7 +247,7 @@ class Chunked:
         start = len(self._line)
         piece = bytes(data[at : at + limit + 2 - start])
         self._line += piece
-        end = self._line_end()
+        end = self._line_end(start)
         if end is None:
             if len(self._line) >= limit + 2:  # the limit does not count the line end, which may come in two pieces
                 what = "trailer section" if self._state is _State.TRAILER else "chunk line"
@@ -263,9 +263,13 @@ class Chunked:
             self.complete = True
         return at + end - start
 
-    def _line_end(self) -> int | None:
-        """Return where the line in work ends, or None if that has not come; refuse what can be no end."""
+    def _line_end(self, seen: int) -> int | None:
+        """Return where the line in work ends, or None if that has not come; refuse what can be no end.
+
+        The first ``seen`` bytes of it have been looked at before.
+        """
         line = self._line
+        fresh = seen - line.endswith(b"\r", 0, seen)  # whose LF may have come now
         if self._state is _State.DATA_END:
             if not b"\r\n".startswith(line[:2]):
                 raise ProtocolError(f"{line[:2]!r} follows the data of a chunk, not CRLF (RFC 9112 7.1)")
@@ -273,11 +277,11 @@ class Chunked:
         if self._state is _State.TRAILER:
             if line[:2] == b"\r\n":
                 return 2
-            end = line.find(b"\r\n\r\n")
-            _refuse_stray(line if end < 0 else line[: end + 4], "the trailer section")
+            end = line.find(b"\r\n\r\n", max(0, seen - 3))
+            _refuse_stray(line[fresh:] if end < 0 else line[fresh : end + 4], "the trailer section")
             return None if end < 0 else end + 4
-        end = line.find(b"\r\n")
-        _refuse_stray(line if end < 0 else line[: end + 2], "a chunk line")
+        end = line.find(b"\r\n", fresh)
+        _refuse_stray(line[fresh:] if end < 0 else line[fresh : end + 2], "a chunk line")
         return None if end < 0 else end + 2
 
     def _read_size(self, line: bytes) -> None:

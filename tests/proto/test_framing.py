@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from rawdl.errors import IncompleteBody, ProtocolError, TooLarge
-from rawdl.proto import CloseReason, DataReceived, HeadReceived, Limits
+from rawdl.proto import CloseReason, DataReceived, HeadReceived, Limits, framing
 from rawdl.proto.framing import LARGEST, Chunked, ContentLength, Framing, UntilClose, check_size, parse_trailer
 from tests.proto.feeding import (
     LIMITS,
@@ -513,3 +513,22 @@ def test_B4_a_long_chunk_line_takes_no_longer_than_its_length(line: bytes) -> No
     with hang_guard():
         got = feed([HEAD + line + b"\r\nx\r\n" + LAST], limits=limits)
     assert type(got.error) is ProtocolError
+
+
+@pytest.mark.parametrize(
+    "line", [b"0;" + b"a" * 4000 + b"\r\n", b"0\r\n" + b"A: b\r\n" * 600], ids=["chunk line", "trailer"]
+)
+def test_B4_what_comes_byte_by_byte_is_looked_at_once(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the end of a piece, which the next one may complete."""
+    looked = 0
+
+    def refuse_stray(text: bytes, where: str) -> None:
+        nonlocal looked
+        looked += len(text)
+        real(text, where)
+
+    real = framing._refuse_stray
+    monkeypatch.setattr(framing, "_refuse_stray", refuse_stray)
+    got = feed([bytes([byte]) for byte in HEAD + line + b"\r\n"], limits=Limits(fields=1000))
+    assert got.error is None
+    assert looked < 2 * len(line)
