@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, TextIO
 
-from rawdl.cli.grammar import Parser, get_parser, objection_to
-from rawdl.cli.values import size
+# All else is imported where somebody who interrupts it is answered.
 
 _STORAGE: Final = 23  # `report` says what it means
 _INTERRUPTED: Final = 130
@@ -33,7 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _get(arguments: list[str]) -> int:
+    from argparse import ArgumentTypeError
+
     from rawdl.cli.config import with_config
+    from rawdl.cli.grammar import get_parser, objection_to
 
     parser = get_parser()
     given = with_config(parser.parse_intermixed_args(arguments), parser)
@@ -59,6 +60,9 @@ def _bench(arguments: list[str]) -> int:
 
 
 def _demo(arguments: list[str]) -> int:
+    from rawdl.cli.grammar import Parser
+    from rawdl.cli.values import size
+
     parser = Parser("rawdl demo", _DEMO)
     size_help = "bytes to download; K, M, G are 1024-based; 256M if not given"
     parser.add_argument("--size", metavar="N", type=size, default=256 << 20, help=size_help)

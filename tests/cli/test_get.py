@@ -749,6 +749,18 @@ class TestSignals:
         outcome = rawdl.outcome([*rawdl.argv()[:3], "-c", code, "http://example.org/"])
         assert (outcome.code, outcome.complaint) == (130, "rawdl: interrupted")
 
+    def test_a_signal_while_the_command_is_being_loaded(self, rawdl: Command) -> None:
+        code = (
+            "import signal, sys\n"
+            "class Slow:\n"
+            "    def find_spec(name, *rest):\n"
+            "        if name == 'argparse': signal.raise_signal(signal.SIGINT)\n"
+            "sys.meta_path.insert(0, Slow)\n"
+            "from rawdl.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        )
+        outcome = rawdl.outcome([*rawdl.argv()[:3], "-c", code, "--version"])
+        assert (outcome.code, outcome.complaint) == (130, "rawdl: interrupted")
+
     def test_an_ignored_signal_stays_ignored(self, rawdl: Command, origin: Origin) -> None:
         # As for a job in the background of a script.
         held = origin.serve("/a", Script(body=BODY, stall_at=500_000, stall_for=0.5))
