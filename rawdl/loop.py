@@ -34,19 +34,12 @@ class Selector(Protocol):
     def close(self) -> None: ...
 
 
-class Closable(Protocol):
-    """A socket, as far as the loop knows one."""
-
-    def close(self) -> None: ...
-    def fileno(self) -> int: ...
-
-
 class Watch:
     """One registered socket: ``callback(mask)`` is called when one of ``events`` is ready."""
 
     __slots__ = ("callback", "events", "fd", "sock")
 
-    def __init__(self, sock: Closable, events: int, callback: Callable[[int], None]) -> None:
+    def __init__(self, sock: sockets.Closable, events: int, callback: Callable[[int], None]) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.events = events
@@ -125,7 +118,7 @@ class Loop:
 
     # Descriptors
 
-    def register(self, sock: Closable, events: int, callback: Callable[[int], None]) -> int:
+    def register(self, sock: sockets.Closable, events: int, callback: Callable[[int], None]) -> int:
         """Call ``callback(mask)`` whenever one of ``events`` (READ | WRITE) is ready, until `unregister`.
 
         Return the descriptor, by which the socket is known here from now on.

@@ -7,6 +7,7 @@ come first.  Those that are forgotten while the client lives are found by other 
 from __future__ import annotations
 
 import socket
+from typing import Protocol
 
 
 class Socket(socket.socket):
@@ -17,6 +18,13 @@ class Socket(socket.socket):
     def __del__(self) -> None:
         if self.fileno() >= 0:  # else it was closed, or never made
             self.close()
+
+
+class Closable(Protocol):
+    """A socket, as far as the loop knows one."""
+
+    def close(self) -> None: ...
+    def fileno(self) -> int: ...
 
 
 def pair() -> tuple[Socket, Socket]:

@@ -304,6 +304,10 @@ def test_every_module_says_what_it_is() -> None:
     assert silent == []
 
 
+def test_the_loop_is_small_enough_to_be_read_in_one_go() -> None:
+    assert len((PACKAGE / "loop.py").read_text().splitlines()) <= 300
+
+
 def test_E7_no_shell_is_run() -> None:
     assert shells(modules()) == []
 
