@@ -160,8 +160,8 @@ class WritableSink(Sink):
                 raise StorageError("the sink's write() took nothing: it does not block", errno=errno.EAGAIN)
             if n is None:  # as many a write() returns that took all
                 return
-            if not 0 < n <= len(data):
-                raise StorageError(f"the sink's write() took {n} of {len(data)} bytes")
+            if not hasattr(n, "__index__") or not 0 < n <= len(data):
+                raise StorageError(f"the sink's write() took {n!r} of {len(data)} bytes")
             data = data[n:]
 
     def __repr__(self) -> str:

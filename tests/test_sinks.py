@@ -122,6 +122,18 @@ def test_S14_a_short_write_is_continued(most: int | None, world: World):
     assert target.taken == BODY
 
 
+@pytest.mark.parametrize("told", [0, -1, len(BODY) + 1, "all", 1.0])
+def test_S14_a_write_that_tells_no_count_is_an_error_of_the_sink(told: object, world: World):
+    class Odd:
+        def write(self, data: memoryview) -> object:
+            return told
+
+    error = world.client().download_file(url=URL, sink=Odd()).exception()
+    assert isinstance(error, rawdl.StorageError)
+    assert (error.path, error.reason) == (None, "storage")
+    assert f"took {told!r} of " in str(error)
+
+
 @pytest.mark.skipif(not hasattr(os, "set_blocking"), reason="no such pipes here")
 def test_S14_I2_a_full_pipe_that_does_not_block_never_loses_bytes(world: World):
     """A raw file says None where it took nothing: that is no success."""
