@@ -212,7 +212,7 @@ class PartFile(Sink):
         if total is None or total <= self.position:
             return
         self._check_room(total - self.position)
-        if total - self.position >= _WORTH_RESERVING:
+        if total > self._reserved and total - self.position >= _WORTH_RESERVING:  # not by each try anew
             self._reserved = total
             try:
                 reserve(self._fd, total)

@@ -15,13 +15,15 @@ from typing import Final
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 # FS_IOC_RESVSP64 of <linux/falloc.h>: fallocate(2) with FALLOC_FL_KEEP_SIZE, which Python has no other way to.  Its
-# argument has 48 bytes, of which the third eight are the length, and all others 0: from the first byte on.  A machine
-# that numbers its requests otherwise does not know this one (ENOTTY).
+# argument has 48 bytes, of which the second eight are the first byte, the third eight the length, and all others 0.  A
+# machine that numbers its requests otherwise does not know this one (ENOTTY).
 _RESERVE: Final = 0x4030582A
 
 
 def reserve(fd: int, size: int) -> None:
-    """Set blocks aside for the first ``size`` bytes; do nothing where that cannot be had.
+    """Set blocks aside from the end of the file up to ``size`` bytes; do nothing where that cannot be had.
+
+    Not for what is there, nor twice: XFS wants room for all that it is asked for, whether it has blocks already or not.
 
     Raises OSError if there is no room for so many: ENOSPC, EDQUOT or EFBIG.  Some may be set aside all the same.
     """
@@ -30,11 +32,17 @@ def reserve(fd: int, size: int) -> None:
     from fcntl import ioctl
 
     written = os.fstat(fd).st_size
+    if size <= written:
+        return
     try:
-        ioctl(fd, _RESERVE, bytes(16) + size.to_bytes(8, sys.byteorder) + bytes(24))
+        ioctl(fd, _RESERVE, bytes(8) + _eight(written) + _eight(size - written) + bytes(24))
     except OSError as exc:
         if exc.errno in FULL:
             raise
     else:
         if os.fstat(fd).st_size != written:  # a file system that does not know what it was asked for
             os.ftruncate(fd, written)
+
+
+def _eight(number: int) -> bytes:
+    return number.to_bytes(8, sys.byteorder)

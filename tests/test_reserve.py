@@ -139,6 +139,42 @@ def test_H8_a_disk_that_has_the_blocks_already_is_not_full(
     assert caught.value.errno == errno.ENOSPC
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Return what a file system is asked to set aside: the first byte, and how many."""
+    asked: list[tuple[int, int]] = []
+
+    def note(fd: int, request: int, argument: bytes) -> None:
+        asked.append((int.from_bytes(argument[8:16], sys.byteorder), int.from_bytes(argument[16:24], sys.byteorder)))
+
+    monkeypatch.setattr(fcntl, "ioctl", note)
+    return asked
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is asked elsewhere")
+def test_H8_another_try_asks_for_nothing_that_the_first_has_got(part: PartFile, asked: list[tuple[int, int]]):
+    """XFS would want room for all of it once more, and a file that takes half of the disk would be lost by one FIN."""
+    begin(part, data=b"begun")
+    part.describe(KNOWN, SIZE)
+    assert asked == [(0, SIZE)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is asked elsewhere")
+def test_H8_nor_does_another_download_for_what_is_there(part: PartFile, asked: list[tuple[int, int]]):
+    begin(part, data=b"begun")
+    part.keep()
+    begin(part)
+    assert part.position == 5
+    assert asked == [(0, SIZE), (5, SIZE - 5)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is asked elsewhere")
+def test_a_file_that_is_long_enough_needs_nothing(file: int, asked: list[tuple[int, int]]):
+    os.ftruncate(file, 10)
+    reserve(file, 10)
+    assert asked == []
+
+
 def test_K1_a_disk_that_cannot_set_them_aside_is_full(part: PartFile, monkeypatch: pytest.MonkeyPatch):
     def refuse(*args: object) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
