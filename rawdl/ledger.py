@@ -216,6 +216,11 @@ class Ledger:
         self._saved = position
 
     @property
+    def is_blank(self) -> bool:
+        """Whether there is no journal, or one that tells of no byte."""
+        return not self._saved
+
+    @property
     def is_untouched(self) -> bool:
         """Whether the journal that stands is that of the earlier download, and still true."""
         return bool(self.ranges) and self._owner is None

@@ -169,9 +169,10 @@ class PartFile(Sink):
 
     def share(self, coverage: Callable[[], Iterable[tuple[int, int]]]) -> None:
         """Let several write at once: ``coverage`` tells which bytes are there, and ``position`` how many."""
+        blank = self._ledger.is_blank
         self._ledger.share(coverage)
         if self.is_described:
-            self._save(sync=False)  # before there are holes
+            self._save(sync=False, needed=not blank)  # before there are holes
 
     def splice_target(self) -> int | None:
         return self._fd
@@ -255,14 +256,22 @@ class PartFile(Sink):
     def note(self, now: float) -> None:
         """Write the journal, if that is due.  ``now`` is monotonic, in seconds."""
         if self._ledger.is_due(self.position, now):
-            self._save(sync=self._ledger.wants_sync(now))
+            self._save(sync=self._ledger.wants_sync(now), needed=False)
 
-    def _save(self, *, sync: bool, released: bool = False) -> None:
-        """Write the journal.  With ``sync`` the data is on the disk before the journal says so, and then that is."""
+    def _save(self, *, sync: bool, released: bool = False, needed: bool = True) -> None:
+        """Write the journal.  With ``sync`` the data is on the disk before the journal says so, and then that is.
+
+        One that is not ``needed`` may find the disk full, by the file's own blocks for instance: that before it stays,
+        and is still true.
+        """
         self._check_own("was taken over by somebody else")
         if sync:
             self._sync()
-        self._ledger.save(self.position, synced=sync, released=released)
+        try:
+            self._ledger.save(self.position, synced=sync, released=released)
+        except StorageError as exc:
+            if needed or exc.errno not in FULL:
+                raise
 
     @property
     def ranges(self) -> Ranges:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import rawdl
+from rawdl import journal
 from rawdl.destination import Destinations
 from rawdl.ledger import Found
 from rawdl.partfile import PartFile
@@ -183,3 +184,50 @@ def test_K1_a_disk_that_cannot_set_them_aside_is_full(part: PartFile, monkeypatc
     with pytest.raises(rawdl.StorageError) as caught:
         begin(part)
     assert caught.value.errno == errno.EDQUOT
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no room for another file, which the one that has its blocks does not mind."""
+
+    def refuse(path: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(journal, "create", refuse)
+
+
+@pytest.mark.usefixtures("full")
+def test_K1_a_file_whose_own_blocks_fill_the_disk_needs_no_journal(part: PartFile, tmp_path: Path):
+    begin(part, data=b"all of it")
+    for now in (1.0, 2.0, 40.0):
+        part.note(now)
+    part.share(lambda: ((0, 9),))
+    part.commit()
+    assert (tmp_path / "a").read_bytes() == b"all of it"
+
+
+def test_K1_bytes_that_did_not_reach_the_disk_are_no_matter_of_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    part = PartFile(str(tmp_path / "a"), Destinations(), url="http://example.org/a", durable=True)
+    begin(part, data=b"begun")
+    part.note(1.0)
+    monkeypatch.setattr(os, "fdatasync", refuse, raising=False)
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(rawdl.StorageError) as caught:
+        part.note(2.0)
+    assert caught.value.errno == errno.ENOSPC
+    part.discard()
+
+
+def test_I3_no_hole_is_made_beside_a_journal_that_knows_none(part: PartFile, request: pytest.FixtureRequest):
+    begin(part, data=b"begun")
+    part.note(1.0)
+    part.note(2.0)
+    request.getfixturevalue("full")
+    with pytest.raises(rawdl.StorageError) as caught:
+        part.share(lambda: ((0, 5), (9, 10)))
+    assert caught.value.errno == errno.ENOSPC

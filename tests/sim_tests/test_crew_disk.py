@@ -68,7 +68,7 @@ def test_K1_the_journal_cannot_be_written(moment: float, bench: CrewBench, monke
     attempt = bench.begin(client)
     bench.world.drive(client, moment)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", lambda *args, **options: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        patch.setattr(os, "replace", lambda *args, **options: (_ for _ in ()).throw(OSError(errno.EACCES, "not yours")))
         client.run()
     assert isinstance(attempt.error, rawdl.StorageError)
     assert not bench.world.sockets
@@ -85,7 +85,7 @@ def test_K1_the_journal_cannot_be_written_at_the_end_of_a_response(bench: CrewBe
     attempt = bench.begin(client)
     bench.world.drive(client, lambda: bool(attempt.of("progress")))
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", lambda *args, **options: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        patch.setattr(os, "replace", lambda *args, **options: (_ for _ in ()).throw(OSError(errno.EACCES, "not yours")))
         client.run()
     assert isinstance(attempt.error, rawdl.StorageError)
     assert len(bench.world.requests) == 4
