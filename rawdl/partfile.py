@@ -47,6 +47,7 @@ class PartFile(Sink):
         "_date",
         "_durable",
         "_fd",
+        "_given_up",
         "_identity",
         "_ledger",
         "_part",
@@ -79,6 +80,7 @@ class PartFile(Sink):
         self._date: int | None = None
         self._committed = False
         self._reserved = 0  # how many bytes the file system may have set blocks aside for, from the first on
+        self._given_up = 0  # how many bytes the parts had blocks for that were removed
         self.found: Record | None = None
         self.position = 0
 
@@ -233,18 +235,18 @@ class PartFile(Sink):
         free = system.f_bavail * system.f_frsize
         if not system.f_blocks or missing <= free:
             return
-        missing -= self._set_aside()
-        if missing > free:
+        missing -= max(0, self._held() - self.position)  # behind it, by an earlier try or a process that was killed
+        if missing > free + self._given_up:  # which XFS and Btrfs call free a while later, but have by then
             message = f"{self.path} needs {missing} more bytes, and {free} are free"
             raise StorageError(message, path=self.path, errno=errno.ENOSPC)
 
-    def _set_aside(self) -> int:
-        """Return how many bytes behind ``position`` have blocks, as a process that was killed may have left them."""
+    def _held(self) -> int:
+        """Return how many bytes the part has blocks for."""
         try:
             blocks: int = getattr(os.fstat(self._fd), "st_blocks", 0)
         except OSError:
             return 0
-        return max(0, blocks * 512 - self.position)
+        return blocks * 512
 
     def _give_back_room(self) -> None:
         """Let the file system have what was set aside and not used."""
@@ -393,6 +395,8 @@ class PartFile(Sink):
                 os.close(fd)
 
     def _remove_part(self) -> None:
+        if self._fd >= 0:
+            self._given_up += self._held()
         self._close_fd()
         if self._identity is None:
             return

@@ -176,6 +176,18 @@ def test_a_file_that_is_long_enough_needs_nothing(file: int, asked: list[tuple[i
     assert asked == []
 
 
+@pytest.mark.usefixtures("able")
+def test_H8_what_was_just_removed_counts_as_free(part: PartFile, monkeypatch: pytest.MonkeyPatch):
+    """The whole comes anew, and a file system may take its time with the blocks of what was there (XFS, Btrfs)."""
+    begin(part, data=b"begun")
+    real = os.fstatvfs
+    monkeypatch.setattr(os, "fstatvfs", lambda fd: os.statvfs_result([*real(fd)[:4], 1, *real(fd)[5:]]))
+    part.restart()
+    part.describe(KNOWN, SIZE)
+    with pytest.raises(rawdl.StorageError, match=r"needs \d+ more bytes, and \d+ are free"):
+        part.describe(KNOWN, 3 * SIZE)
+
+
 def test_K1_a_disk_that_cannot_set_them_aside_is_full(part: PartFile, monkeypatch: pytest.MonkeyPatch):
     def refuse(*args: object) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
