@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rawdl.errors import RangeError
+from rawdl.errors import RangeError, StorageError
 from rawdl.proto.ranges import Overlap
 from rawdl.sinks import Sink
 
@@ -44,6 +44,9 @@ class Continuation(Sink):
 
     def spliced(self, n: int) -> None:
         self._sink.spliced(n)
+
+    def failed(self, exc: OSError) -> StorageError:
+        return self._sink.failed(exc)
 
     def __repr__(self) -> str:
         return f"<Continuation {self._overlap.left} of {self._there} bytes left to compare, to {self._sink!r}>"

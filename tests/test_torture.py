@@ -334,6 +334,7 @@ def test_K1_K2_N8_every_splice_may_fail(
             with failing.installed():
                 error = client.download_file(url=url, file_path=tmp_path / "a").exception()
             assert isinstance(error, kind | None)
+            assert not isinstance(error, rawdl.StorageError) or error.path == str(tmp_path / "a.part")
             files = {path.name for path in tmp_path.iterdir()}
             assert files == {"a"} if error is None else files in (set(), {"a.part", "a.part.json"})
             assert not (failing.number == errno.EIO and files and error), "nobody knows what is in it"
