@@ -21,7 +21,7 @@ from rawdl.destination import Destination, Destinations, identity_of, is_own, re
 from rawdl.errors import StorageError
 from rawdl.ledger import Ledger
 from rawdl.reserve import FULL, reserve
-from rawdl.sinks import Sink, close, storage_error, write_all, write_pieces
+from rawdl.sinks import Sink, close, free_bytes, no_room, storage_error, write_all, write_pieces
 
 if TYPE_CHECKING:
     from rawdl.journal import Ranges, Record
@@ -228,17 +228,12 @@ class PartFile(Sink):
         return self._ledger.is_described
 
     def _check_room(self, missing: int) -> None:
-        try:
-            system = os.fstatvfs(self._fd)
-        except (OSError, AttributeError):
-            return  # what cannot tell will say so when it is full
-        free = system.f_bavail * system.f_frsize
-        if not system.f_blocks or missing <= free:
+        free = free_bytes(self._fd)
+        if free is None or missing <= free:
             return
         missing -= max(0, self._held() - self.position)  # behind it, by an earlier try or a process that was killed
         if missing > free + self._given_up:  # which XFS and Btrfs call free a while later, but have by then
-            message = f"{self.path} needs {missing} more bytes, and {free} are free"
-            raise StorageError(message, path=self.path, errno=errno.ENOSPC)
+            raise no_room(self.path, missing, free)
 
     def _held(self) -> int:
         """Return how many bytes the part has blocks for."""

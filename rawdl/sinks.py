@@ -39,6 +39,9 @@ class Sink:
         """Forget what was written since `open`: the body begins anew."""
         self.open()
 
+    def expect(self, count: int) -> None:
+        """So many bytes are to come, as the server has it.  StorageError where there is no room for them."""
+
     def write(self, data: memoryview) -> None:
         """Take all of ``data``, which is valid during the call only."""
 
@@ -291,6 +294,11 @@ class TemporaryFile(Sink):
         except OSError as exc:
             raise storage_error("cannot truncate", self.path, exc) from exc
 
+    def expect(self, count: int) -> None:
+        free = free_bytes(self._fd)
+        if free is not None and count > free:
+            raise no_room(self.path, count, free)
+
     def write(self, data: memoryview) -> None:
         write_all(self._fd, data, self.path)
 
@@ -389,6 +397,20 @@ def remove(path: str) -> None:
         os.unlink(path)
     except OSError:
         return
+
+
+def free_bytes(fd: int) -> int | None:
+    """Return how much room the file system of an open file has; None if that cannot be told."""
+    try:
+        system = os.fstatvfs(fd)
+    except (OSError, AttributeError):
+        return None  # what cannot tell will say so when it is full
+    return system.f_bavail * system.f_frsize if system.f_blocks else None
+
+
+def no_room(path: str | None, missing: int, free: int) -> StorageError:
+    """Say that a file will not fit."""
+    return StorageError(f"{path} needs {missing} more bytes, and {free} are free", path=path, errno=errno.ENOSPC)
 
 
 def storage_error(what: str, path: str | None, exc: OSError) -> StorageError:

@@ -115,9 +115,12 @@ class Store:
         return None if self._job.part is None else self._job.part.destination.size_to_skip()
 
     def describe(self) -> None:
-        """Tell the part of which version the bytes will be."""
+        """Tell the part of which version the bytes will be, and any sink how many of them are to come."""
+        total = self._course.total
         if self._job.part is not None:
-            self._job.part.describe(self._course, self._course.total)
+            self._job.part.describe(self._course, total)
+        elif total is not None:
+            self._job.sink.expect(total - self._course.base)
 
     def _is_promised(self, header: Headers) -> bool:
         if self._course.ranged:

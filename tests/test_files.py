@@ -578,6 +578,32 @@ def test_K1_a_short_write_is_continued(where: dict[str, Path], client: rawdl.Cli
     assert Path(result.file_path or result.temp_file_path or "").read_bytes() == BODY
 
 
+def system_with(monkeypatch: pytest.MonkeyPatch, *, blocks: int, free: int) -> None:
+    """Have every file system be one of so many blocks."""
+    real = os.fstatvfs
+    monkeypatch.setattr(
+        os, "fstatvfs", lambda fd: os.statvfs_result([*real(fd)[:2], blocks, free, free, *real(fd)[5:]])
+    )
+
+
+def test_H8_what_the_disk_has_no_room_for_is_not_begun(
+    where: dict[str, Path], client: rawdl.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    system_with(monkeypatch, blocks=1, free=0)
+    recorder = Recorder()
+    error = fails(recorder.download(client, url=URL, **where), errno.ENOSPC)
+    assert f"needs {len(BODY)} more bytes, and 0 are free" in str(error)
+    assert not recorder.of("progress")
+    assert names(tmp_path) == []
+
+
+def test_H8_a_system_that_does_not_know_its_size_is_not_believed_full(
+    where: dict[str, Path], client: rawdl.Client, monkeypatch: pytest.MonkeyPatch
+):
+    system_with(monkeypatch, blocks=0, free=0)
+    assert client.download_file(url=URL, **where).result().data_length == len(BODY)
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 def test_T42_K1_K2_a_failing_close_is_an_error(
     number: int, where: dict[str, Path], client: rawdl.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
