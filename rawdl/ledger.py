@@ -225,9 +225,19 @@ class Ledger:
         """Whether the journal that stands is that of the earlier download, and still true."""
         return bool(self.ranges) and self._owner is None
 
-    def cut(self) -> None:
-        """Bytes at the end are given up."""
+    def cut(self, position: int, count: int) -> int:
+        """Give up the last ``count`` of the bytes that are there; return where the part ends then, 0 if that is all."""
+        kept = list(self.there(position))
+        while kept and count > 0:
+            start, stop = kept.pop()
+            if stop - start > count:
+                kept.append((start, stop - count))
+            count -= stop - start
         self._synced = ()
+        if self.is_shared or len(kept) > 1:
+            self.share(lambda: kept)
+        self.ranges = ()
+        return kept[-1][1] if kept else 0
 
     def remove(self) -> None:
         """Remove the journal, if there may be one."""

@@ -361,12 +361,13 @@ class PartFile(Sink):
 
     def _keep_on_full_disk(self) -> bool:
         """Give some of the part up for its journal; return whether that did."""
-        if self._ledger.is_shared or self._fd < 0 or self.position <= _ROOM:
+        end = self._ledger.cut(self.position, _ROOM)
+        if self._fd < 0 or not end:
             return False
-        self.position -= _ROOM
-        self._ledger.cut()
+        if not self._ledger.is_shared:
+            self.position = end
         try:
-            os.ftruncate(self._fd, self.position)
+            os.ftruncate(self._fd, end)
             self._save(sync=False, released=True)
         except OSError:
             return False

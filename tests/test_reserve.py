@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 import rawdl
 from rawdl import journal
 from rawdl.destination import Destinations
+from rawdl.journal import Ranges
 from rawdl.ledger import Found
 from rawdl.partfile import PartFile
 from rawdl.reserve import reserve
@@ -243,3 +244,71 @@ def test_I3_no_hole_is_made_beside_a_journal_that_knows_none(part: PartFile, req
     with pytest.raises(rawdl.StorageError) as caught:
         part.share(lambda: ((0, 5), (9, 10)))
     assert caught.value.errno == errno.ENOSPC
+
+
+@pytest.fixture
+def crowded(part: PartFile, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what has the disk be full from then on, until the part gets smaller."""
+    real_create, real_truncate = journal.create, os.ftruncate
+    smaller: list[int] = []
+
+    def create(path: str) -> int:
+        if not smaller:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real_create(path)
+
+    def truncate(fd: int, size: int) -> None:
+        if size < os.fstat(fd).st_size:
+            smaller.append(size)
+        real_truncate(fd, size)
+
+    def crowd() -> None:
+        monkeypatch.setattr(journal, "create", create)
+        monkeypatch.setattr(os, "ftruncate", truncate)
+
+    return crowd
+
+
+def again(part: PartFile, **options: bool) -> PartFile:
+    other = PartFile(part.path, Destinations(), url="http://example.org/a", **options)
+    other.open()
+    other.close()
+    return other
+
+
+@pytest.mark.parametrize(
+    ("there", "left"),
+    [
+        (((0, 200_000), (1_000_000, 1_100_000)), ((0, 200_000), (1_000_000, 1_034_464))),
+        (((0, 200_000), (1_000_000, 1_030_000)), ((0, 164_464),)),
+        (((0, 200_000), (1_000_000, 1_065_536)), ((0, 200_000),)),
+    ],
+)
+def test_K1_of_what_several_have_brought_a_full_disk_costs_no_more_than_room_for_the_journal(
+    there: Ranges, left: Ranges, part: PartFile, crowded: Callable[[], None]
+):
+    begin(part)
+    part.share(lambda: there)
+    for start, stop in there:
+        part.write_at(start, memoryview(bytes(stop - start)))
+    crowded()
+    assert part.keep() is not None
+    assert again(part, segmented=True).ranges == left
+
+
+def test_K1_nor_of_what_was_continued_by_a_few_bytes(part: PartFile, crowded: Callable[[], None]):
+    begin(part, data=bytes(200_000))
+    part.keep()
+    begin(part, data=b"a few")
+    part.note(1.0)
+    part.note(2.0)
+    crowded()
+    assert part.keep() is not None
+    assert again(part).position == 200_005 - BLOCK
+
+
+def test_K1_what_is_less_than_that_room_is_given_up(part: PartFile, crowded: Callable[[], None], tmp_path: Path):
+    begin(part, data=bytes(BLOCK))
+    crowded()
+    assert part.keep() is None
+    assert list(tmp_path.iterdir()) == []
