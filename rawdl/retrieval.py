@@ -380,6 +380,8 @@ class Retrieval:
         if now - self._resumed_at < _AT_ONCE and is_transient(error):
             self._resumed_at = -inf
             return 0.0  # the server did not wait for the end of our pause
+        if self._crew is not None and course.goes_alone(error):
+            return 0.0
         delay = course.failed(error, written, now, int.from_bytes(os.urandom(4), "big") / 2**32)
         if delay is None and course.goes_elsewhere(error):
             self._store.vouch()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from rawdl.errors import (
     Aborted,
+    ChecksumError,
     DownloadError,
     ProtocolError,
     RangeError,
@@ -349,6 +350,13 @@ class Course:
 
         known = {str(self.url), *map(str, self.mirrors)}
         self.mirrors += [URL.parse(mirror.url) for mirror in mirrors_of(header, self.url) if mirror.url not in known]
+
+    def goes_alone(self, error: DownloadError) -> bool:
+        """Ask the same server for the whole, if what it has brought together with its mirrors is wrong."""
+        if not isinstance(error, ChecksumError) or not self.mirrors:
+            return False
+        self._attempts = Attempts(self._retry, (*self.history, error))
+        return True
 
     def goes_elsewhere(self, error: DownloadError) -> bool:
         """Move to the next mirror, if there is one and the failure is none that it would share.
