@@ -16,7 +16,7 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
-from rawdl.errors import DownloadError, IncompleteBody, RangeError, status_error
+from rawdl.errors import DownloadError, IncompleteBody, RangeError, Timeout, status_error
 from rawdl.fetch import Fetch
 from rawdl.job import Job, Shared
 from rawdl.loop import Timer
@@ -27,6 +27,7 @@ from rawdl.proto.framing import Framing, UntilClose
 from rawdl.proto.pacing import TokenBucket
 from rawdl.proto.ranges import OVERLAP, accepts_ranges
 from rawdl.proto.retry import is_transient
+from rawdl.proto.timeouts import Phase
 from rawdl.results import Marks
 from rawdl.sinks import Sink
 from rawdl.store import Store
@@ -382,11 +383,18 @@ class Retrieval:
             return 0.0  # the server did not wait for the end of our pause
         if self._crew is not None and course.goes_alone(error):
             return 0.0
-        delay = course.failed(error, written, now, int.from_bytes(os.urandom(4), "big") / 2**32)
+        random = int.from_bytes(os.urandom(4), "big") / 2**32
+        delay = course.failed(error, written, now, random, least=self._least(error))
         if delay is None and course.goes_elsewhere(error):
             self._store.vouch()
             return 0.0
         return delay
+
+    def _least(self, error: DownloadError) -> float:
+        """Return how many new bytes make a try one that got on: any does, but a trickle would go on for ever."""
+        low = self._job.terms.low_speed
+        crawled = isinstance(error, Timeout) and error.phase is Phase.LOW_SPEED
+        return low.bytes_per_second * low.seconds if crawled and low is not None else 1
 
     def _inquire(self, error: DownloadError) -> bool:
         """Ask for a document that tells of mirrors, if one was told of; say whether it is under way."""

@@ -326,14 +326,17 @@ class Course:
 
     # Failures
 
-    def failed(self, error: DownloadError, written: int, now: float, random: float) -> float | None:
+    def failed(
+        self, error: DownloadError, written: int, now: float, random: float, *, least: float = 1
+    ) -> float | None:
         """Return how many seconds to wait before another try, or None: that was the last.
 
-        ``written`` is what is in the sink, from the start of the file; ``random`` is from [0, 1).
+        ``written`` is what is in the sink, from the start of the file; ``random`` is from [0, 1).  To bring fewer than
+        ``least`` new bytes is no progress.
         """
         brought = written - self.best
         delay = self._tries().failed(
-            error, now, progressed=brought > 0, random=random, retry_after=self._retry_after, brought=brought
+            error, now, progressed=brought >= least, random=random, retry_after=self._retry_after, brought=brought
         )
         self.best = max(self.best, written)
         return delay

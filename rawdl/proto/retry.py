@@ -39,7 +39,8 @@ class Retry:
     """How often a download is tried, and how long it waits in between.  Times are in seconds.
 
     ``attempts`` is the number of tries in all, 1 for no repetition.  A try that brings new bytes gives them all back:
-    that many in a row without a new byte end the download.  The n-th wait is ``backoff * factor**n``, n counting from
+    that many in a row without a new byte end the download, and so do that many which were below ``low_speed`` from the
+    first byte on.  The n-th wait is ``backoff * factor**n``, n counting from
     0, and at most ``max_delay``; with ``jitter="full"`` it is drawn evenly from 0 up to that, with ``"none"`` it is
     that.
 

@@ -271,6 +271,24 @@ def test_R14_tries_that_bring_nothing_are_counted_from_the_last_that_did(world: 
     assert resource.ranges_asked[-1] == "bytes=200-"
 
 
+@pytest.mark.contract("R14", "T37")
+def test_T37_a_trickle_gives_no_tries_back(world: World):
+    serve(world, A, Resource(BODY), link=Link(bandwidth=100.0, segment=50))
+    error = journey(world, client={"retry": AT_ONCE}, low_speed=(1000, 5)).error
+    assert isinstance(error, rawdl.Timeout) and error.phase == "low_speed"
+    assert len(error.attempts) == 4
+    assert world.elapsed < 50  # all of it would take twice as long
+
+
+@pytest.mark.contract("R14", "T37")
+def test_T37_one_that_was_fast_before_it_crawled_does(world: World):
+    resource = Resource(BODY, faults=[Fault(in_body=1500, kind="stall")] * 6)
+    serve(world, A, resource)
+    taken = journey(world, client={"retry": rawdl.Retry(attempts=2, backoff=0.0)}, low_speed=(200, 5))
+    assert taken.body == BODY
+    assert [error.phase for error in taken.result.attempts] == ["low_speed"] * 6
+
+
 @pytest.mark.contract("R14", "T11", "S36")
 @pytest.mark.parametrize("in_file", [False, True])
 def test_R14_a_server_that_always_cuts_at_the_same_byte(world: World, in_file: bool, tmp_path: Path):
