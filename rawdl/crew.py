@@ -100,7 +100,7 @@ class Crew:
         self._marks: Marks | None = None  # the task's own, for the first member
         self._active = False
         self.terms = job.terms._replace(low_speed=None)
-        self._alarm = Alarm(shared.loop, _NEVER, job.terms.low_speed, self._too_slow)
+        self._watch()
         self.paused = False
         self.part.share(self.plan.coverage)
         self.part.position = self.plan.received_bytes
@@ -115,7 +115,6 @@ class Crew:
         member = Member(self, self._sources[0], slot, None)
         self._members.append(member)
         self._active = True
-        self._alarm.body_begins()
         self.shared.loop.call_soon(self._recruit)
         return member.adopt(fetch, segment)
 
@@ -124,8 +123,14 @@ class Crew:
         self._spare, self._marks = slot, marks
         self._sources = [self.course.url, *self.course.mirrors]
         self._size, self._broken, self._active = self.job.connections, 0, True
-        self._alarm.body_begins()
+        self._watch()
         self._recruit()
+
+    def _watch(self) -> None:
+        """Have the speed watched of what comes from now on."""
+        self._alarm = Alarm(self.shared.loop, _NEVER, self.job.terms.low_speed, self._too_slow)
+        self._alarm.body_begins()
+        self._before = self.plan.received_bytes
 
     def _recruit(self) -> None:
         """Find new members, as long as there is work and they are not too many."""
@@ -178,7 +183,7 @@ class Crew:
 
     def received(self) -> None:
         """Take note that there are more bytes."""
-        self._alarm.advance(self.plan.received_bytes)
+        self._alarm.advance(self.plan.received_bytes - self._before)
         if not self.plan.complete:  # else it is told as the last of all
             self.owner.crew_received()
 

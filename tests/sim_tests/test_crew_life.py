@@ -286,6 +286,16 @@ def test_T37_all_of_them_crawl(paused: bool, bench: CrewBench):
     assert error.phase == "low_speed"
 
 
+@pytest.mark.usefixtures("leaves_parts")
+def test_T37_they_crawl_at_each_try(bench: CrewBench):
+    """What is there by then is no work of the later tries, which are watched as the first is."""
+    bench.listener.link = Link(bandwidth=900.0, segment=50)
+    attempt = bench.attempt(low_speed=(10_000, 10), retry=AT_ONCE)
+    assert isinstance(attempt.error, rawdl.Timeout) and attempt.error.phase == "low_speed"
+    assert len(attempt.error.attempts) == 2
+    assert bench.world.elapsed < 36
+
+
 def test_T37_together_they_are_fast_enough(bench: CrewBench):
     """The floor is the task's: what each of them brings is below it, and what they bring together is not."""
     bench.listener.link = Link(bandwidth=5_000.0, segment=500)
