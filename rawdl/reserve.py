@@ -24,6 +24,7 @@ def reserve(fd: int, size: int) -> None:
     """Set blocks aside from the end of the file up to ``size`` bytes; do nothing where that cannot be had.
 
     Not for what is there, nor twice: XFS wants room for all that it is asked for, whether it has blocks already or not.
+    And not in memory, which would be taken at once, at the mere word of a server.
 
     Raises OSError if there is no room for so many: ENOSPC, EDQUOT or EFBIG.  Some may be set aside all the same.
     """
@@ -31,8 +32,9 @@ def reserve(fd: int, size: int) -> None:
         return
     from fcntl import ioctl
 
-    written = os.fstat(fd).st_size
-    if size <= written:
+    status = os.fstat(fd)
+    written = status.st_size
+    if size <= written or is_memory(status.st_dev):
         return
     try:
         ioctl(fd, _RESERVE, bytes(8) + _eight(written) + _eight(size - written) + bytes(24))
@@ -42,6 +44,19 @@ def reserve(fd: int, size: int) -> None:
     else:
         if os.fstat(fd).st_size != written:  # a file system that does not know what it was asked for
             os.ftruncate(fd, written)
+
+
+def is_memory(device: int) -> bool:
+    """Return whether the file system of a device (``st_dev``) is in memory."""
+    if os.major(device):  # a disk; what has none is numbered 0:n
+        return False
+    name = f"0:{os.minor(device)}".encode()
+    try:
+        with open("/proc/self/mountinfo", "rb") as mounts:
+            kinds = [line.partition(b" - ")[2] for line in mounts if line.split(maxsplit=3)[2] == name]
+    except OSError:
+        return False
+    return any(kind.startswith((b"tmpfs ", b"ramfs ")) for kind in kinds)
 
 
 def _eight(number: int) -> bytes:

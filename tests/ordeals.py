@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import rawdl
-from rawdl import partfile
+from rawdl import partfile, reserve
 from rawdl.journal import Journal, Ranges, Record, believed
 from rawdl.proto.ranges import OVERLAP
 from tests.origin import Script
@@ -90,6 +90,7 @@ class Ordeal:
         where = {"directory": folder} if self.temporary else {"file_path": folder / "a"}
         with no_descriptor_left(), pytest.MonkeyPatch.context() as patch, World() as world:
             patch.setattr(partfile, "_WORTH_RESERVING", 1)
+            patch.setattr(reserve, "is_memory", lambda device: False)
             world.listen("example.org", 80, http_peer(resource), link=self.link)
             retry = rawdl.Retry(attempts=self.tries, jitter="none")
             # The factory is looked up at each call, so that a disturbance may replace it.

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
@@ -50,6 +51,11 @@ def held(where: int | Path) -> int:
     return os.stat(where).st_blocks * 512
 
 
+def on_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have files be on a disk, wherever the tests run."""
+    monkeypatch.setattr("rawdl.reserve.is_memory", lambda device: False)
+
+
 def begin(part: PartFile, *, total: int = SIZE, data: bytes = b"") -> None:
     part.open()
     part.describe(KNOWN._replace(total=total), total)
@@ -79,6 +85,13 @@ def test_C5_what_no_file_can_be_is_not_asked_for(file: int, size: int):
     assert held(file) == os.fstat(file).st_size == 0
 
 
+@pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="no file system that is known to be in memory")
+def test_C5_memory_is_not_taken_at_the_word_of_a_server():
+    with TemporaryFile(dir="/dev/shm") as file:
+        reserve(file.fileno(), SIZE)
+        assert held(file.fileno()) == 0
+
+
 def test_where_it_cannot_be_had_nothing_happens():
     read, write = os.pipe()
     reserve(write, SIZE)
@@ -90,6 +103,7 @@ def test_where_it_cannot_be_had_nothing_happens():
 def test_a_file_system_that_lets_the_file_grow_is_corrected(file: int, monkeypatch: pytest.MonkeyPatch):
     """Its size would be taken for what was written."""
     monkeypatch.setattr(fcntl, "ioctl", lambda fd, request, argument: os.ftruncate(fd, SIZE))
+    on_a_disk(monkeypatch)
     os.write(file, b"begun")
     reserve(file, SIZE)
     assert os.fstat(file).st_size == 5
@@ -150,6 +164,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         asked.append((int.from_bytes(argument[8:16], sys.byteorder), int.from_bytes(argument[16:24], sys.byteorder)))
 
     monkeypatch.setattr(fcntl, "ioctl", note)
+    on_a_disk(monkeypatch)
     return asked
 
 
@@ -194,6 +209,7 @@ def test_K1_a_disk_that_cannot_set_them_aside_is_full(part: PartFile, monkeypatc
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     monkeypatch.setattr(fcntl, "ioctl", refuse)
+    on_a_disk(monkeypatch)
     with pytest.raises(rawdl.StorageError) as caught:
         begin(part)
     assert caught.value.errno == errno.EDQUOT
