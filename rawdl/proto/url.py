@@ -240,6 +240,8 @@ def _absolute(scheme: str | None, authority: str | None, path: str, query: str |
 
 def _host_port(text: str, default: int) -> tuple[str, int]:
     head, bracket, rest = text.rpartition("]")
+    if text.startswith("[") and not bracket:
+        raise _invalid("the bracket of an IPv6 address is not closed")
     name, _, digits = rest.partition(":")
     port = default
     if digits:  # RFC 3986 3.2.3: it may be empty

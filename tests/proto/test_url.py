@@ -241,6 +241,10 @@ def test_B5_brackets_and_ports(authority: str) -> None:
     refused(f"http://{authority}/")
 
 
+def test_B5_a_bracket_that_is_not_closed_is_no_question_of_the_port() -> None:
+    assert "not closed" in refused("http://[::1/")
+
+
 def test_F8_a_zone_is_part_of_the_origin_and_not_of_Host() -> None:
     url = URL.parse("http://u@[FE80::1%25Eth0]:81/a")
     assert (url.host, url.host_header) == ("fe80::1%Eth0", "[fe80::1]:81")
