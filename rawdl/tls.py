@@ -114,18 +114,7 @@ def context_of(settings: TLS | ssl.SSLContext | None) -> ssl.SSLContext:
 class TLSConnection(Connection):
     """A TLS stream over a connected socket, or over TLS to a proxy; its handshake is driven by `Handshake`."""
 
-    __slots__ = (
-        "_below",
-        "_ciphertext",
-        "_dry",
-        "_failure",
-        "_incoming",
-        "_outgoing",
-        "_sessions",
-        "_ssl",
-        "_unsent",
-        "_way",
-    )
+    __slots__ = ("_below", "_ciphertext", "_failure", "_incoming", "_outgoing", "_sessions", "_ssl", "_unsent", "_way")
 
     def __init__(self, below: Connection, way: Way, sessions: Sessions) -> None:
         super().__init__(below.loop, below.sock, below.address)
@@ -143,7 +132,6 @@ class TLSConnection(Connection):
         self._way = way
         self._sessions: Sessions | None = None  # once the peer is known to be who it should be
         self._unsent = b""
-        self._dry = False  # whether nothing can be decrypted before more comes
         self._failure: ConnectionLost | None = None
         self.clean_eof = False
 
@@ -213,7 +201,6 @@ class TLSConnection(Connection):
         if self._outgoing.pending or self._unsent:
             self.flush()  # an answer to a key update, say
         n = self._below.recv_into(self._ciphertext)
-        self._dry = n is None
         if n:
             self._incoming.write(self._ciphertext[:n])
         return n
@@ -241,13 +228,12 @@ class TLSConnection(Connection):
 
     def pending(self) -> bool:
         """Whether something was read from the socket that nobody has asked for yet: bytes, their end, a failure."""
-        bytes_are_here = self._ssl.pending() or (self._incoming.pending and not self._dry)
-        return bool(bytes_are_here or self.clean_eof or self._failure) or self._below.pending()
+        ours = self._incoming.pending or self._ssl.pending() or self.clean_eof or self._failure
+        return bool(ours) or self._below.pending()
 
     def quiet(self) -> bool:
         """Whether nothing is left over, in either direction, that belongs to the exchange that has ended."""
-        left = self._incoming.pending or self._unsent or self._outgoing.pending
-        return not (left or self.pending()) and self._below.quiet()
+        return not (self.pending() or self._unsent or self._outgoing.pending) and self._below.quiet()
 
     @property
     def security(self) -> dict[str, object]:
