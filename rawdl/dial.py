@@ -427,10 +427,10 @@ class Dial:
     def describe(self) -> str:
         """Say how far this is, for the message of a time-out."""
         if self._handshake is not None:
-            return f"no end of the handshake with {self._handshake.peer}"
+            return f"no end yet of the handshake with {self._handshake.peer}"
         if self._attempts:
-            return "no answer from " + ", ".join(address_text(address) for _, address in self._attempts.values())
-        return f"no address for {self._place}"
+            return "no answer yet from " + ", ".join(address_text(address) for _, address in self._attempts.values())
+        return f"no address yet of {self._place}"
 
     def __repr__(self) -> str:
         return f"<Dial {self.origin}: {self.describe()}>"

@@ -140,7 +140,7 @@ SCENES: dict[Callable[..., Scene], dict[str, str]] = {
     },
     connecting: {
         "Alarm": r"<Alarm connect>",
-        "Dial": r"<Dial http://example\.org:80: to 10\.\S+:80>",
+        "Dial": r"<Dial http://example\.org:80: no answer yet from 10\.\S+:80>",
         "Fetch": rf"<Fetch {SHOWN} connect, 0 bytes>",
         "MemorySink": r"<MemorySink 0 bytes>",
         "Timer": r"<Timer at \d+\.\d{3}>",

@@ -70,9 +70,9 @@ DEFAULTS = {
     Phase.IDLE: 60,
 }
 WORDS = {
-    Phase.RESOLVE: "no address for example.org port 80",
-    Phase.CONNECT: "no answer from 10.0.0.1:80",
-    Phase.TLS: "no end of the handshake with 10.0.0.1:443",
+    Phase.RESOLVE: "no address yet of example.org port 80",
+    Phase.CONNECT: "no answer yet from 10.0.0.1:80",
+    Phase.TLS: "no end yet of the handshake with 10.0.0.1:443",
     Phase.SEND: "10.0.0.1:80 does not take the request",
     Phase.HEAD: "no response head from 10.0.0.1:80",
     Phase.IDLE: "no data after 640 of 1000 bytes of the body",
