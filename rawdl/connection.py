@@ -35,7 +35,7 @@ class Connection:
     `recv_into` and `send` return None where they would have to wait; `watch` says for what, and whom to tell.
     """
 
-    __slots__ = ("_awaited", "_expected", "address", "clean_eof", "closed", "exchanges", "fd", "loop", "sock")
+    __slots__ = ("_awaited", "_expected", "_room", "address", "clean_eof", "closed", "exchanges", "fd", "loop", "sock")
 
     def __init__(self, loop: Loop, sock: Socket, address: Address) -> None:
         self.loop = loop
@@ -47,6 +47,7 @@ class Connection:
         self.exchanges = 0  # begun on this connection
         self._awaited = 0  # while it rests: the events to wait for afterwards
         self._expected = 1  # bytes that make it readable
+        self._room = 0  # bytes that the kernel was asked to have room for
 
     @property
     def peer(self) -> str:
@@ -119,9 +120,16 @@ class Connection:
         """How many bytes of the stream may be here that READ does not count."""
         return 0
 
-    def capacity(self) -> int:
-        """Return about how many bytes the kernel may keep until they are read; it grows with the speed."""
+    def make_room(self, count: int) -> int:
+        """Have the kernel keep ``count`` bytes until they are read, if it will; return how many it keeps, about.
+
+        It grows with the speed by itself, but only to what somebody needs who reads at once.
+        """
         try:
+            if count > self._room and sys.platform == "linux":
+                self._room = count
+                for marked in (count, self._expected):  # room for what is waited for is made, and stays
+                    self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, marked)
             return self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the other half is its own overhead
         except OSError:
             return 0

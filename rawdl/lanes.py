@@ -31,7 +31,7 @@ _DRY_BELOW: Final = 65536
 # At full speed, blocks smaller than this are not waited for: there would be more turns of the loop then, not less.
 _WORTH_WAITING: Final = 262144
 _LEAST_BATCH: Final = 16384  # what is waited for on a slow line: some packets at least
-_PATIENCE: Final = 0.05  # seconds that bytes may lie in the kernel until there are as many as are waited for
+_PATIENCE: Final = 0.1  # seconds that bytes may lie in the kernel until there are as many as are waited for
 _UNLIMITED: Final = sys.maxsize
 _REFUSED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 
@@ -48,6 +48,7 @@ class Lanes:
         "_batch",
         "_connection",
         "_exchange",
+        "_latest",
         "_look",
         "_loop",
         "_measured_at",
@@ -85,6 +86,7 @@ class Lanes:
         self._awaited = 0  # how many are waited for now; 0: any
         self._measured_at = loop.now  # since when, and from which byte on, it is counted how fast they come
         self._measured_to = exchange.received
+        self._latest = 0  # how many came in half of our patience then
         self._read_at = loop.now
         self._turn = loop.turns  # of that last read
         self._timer: Timer | None = None
@@ -155,21 +157,25 @@ class Lanes:
     def _measure(self) -> None:
         """See how many bytes come in half of our patience, and how much of that may lie in the kernel.
 
-        A quarter of what it has room for: the peer is to go on sending meanwhile, and the room to grow with it.
+        What was so twice in a row counts: a connection begins in bursts.  And the kernel is to have room for four times
+        as much, else the peer would have to wait for us.
         """
         size, elapsed = self._size(), self._read_at - self._measured_at
         count = self._exchange.received - self._measured_to
-        if elapsed < self._patience / 4 and count < size:
+        if elapsed < self._patience / 8 and count < size:
             return
         self._measured_at, self._measured_to = self._read_at, self._exchange.received
-        usual = min(size, int(count * self._patience / 2 / elapsed)) if elapsed else size
-        most = min(usual, self._connection.capacity() // 4)
+        latest = min(size, int(count * self._patience / 2 / elapsed)) if elapsed else size
+        usual, self._latest = min(latest, self._latest), latest
         least = _WORTH_WAITING if usual == size else _LEAST_BATCH
-        self._batch = 1 << (most.bit_length() - 1) if most >= least else 0
+        batch = _power_within(usual)
+        if batch >= least:
+            batch = _power_within(min(batch, self._connection.make_room(4 * batch) // 4))
+        self._batch = batch if batch >= least else 0
 
     def _lose_patience(self) -> None:
         self._timer = None
-        self._batch = self._awaited = 0
+        self._batch = self._awaited = self._latest = 0
         self._connection.expect(1)
         self._turn = self._loop.turns
         self._look()  # Linux before 4.18 would not report what is here already
@@ -231,6 +237,11 @@ class Lanes:
             return len(data)
         self._sink.spliced(n)
         return n
+
+
+def _power_within(count: int) -> int:
+    """Return the largest power of two that is not above ``count``; 0 of 0."""
+    return 1 << count.bit_length() >> 1
 
 
 def deliver(pieces: list[memoryview], sink: Sink, loop: Loop) -> None:

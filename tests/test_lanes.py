@@ -16,7 +16,7 @@ import pytest
 
 import rawdl
 from tests.origin import Origin, Script
-from tests.sim import Conn, Link, World, http_peer
+from tests.sim import Conn, Link, Socket, World, http_peer
 from tests.sim_tests.fetch import ANSWERED, HOST, LATENCY, SECURE_URL, URL, Fetch
 
 BLOCK = 1 << 20
@@ -24,7 +24,7 @@ BODY = bytes(range(251)) * 17000  # four blocks and some
 MARK = (socket.SOL_SOCKET, socket.SO_RCVLOWAT)
 FAST = Link(window=8 * BLOCK, segment=131072)
 LINE = Link(window=8 * BLOCK, segment=1460, merged=True)
-PATIENCE = 0.05
+PATIENCE = 0.1
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="readiness for whole blocks is asked of Linux only")
 
@@ -120,7 +120,9 @@ def test_a_connection_goes_back_without_a_mark(world: World):
     assert world.elapsed - began == pytest.approx(2 * LATENCY)
 
 
-@pytest.mark.parametrize(("bandwidth", "most"), [(100e6, BLOCK), (10e6, 131072), (1e6, 16384), (400e3, 1)])
+@pytest.mark.parametrize(
+    ("bandwidth", "most"), [(100e6, BLOCK), (10e6, 262144), (1e6, 32768), (400e3, 16384), (200e3, 1)]
+)
 def test_no_more_is_waited_for_than_comes_in_half_of_our_patience(bandwidth: float, most: int, world: World):
     """So that a batch which is late is the exception."""
     world.listen(HOST, 80, http_peer(Script(body=BODY)), link=replace(LINE, bandwidth=bandwidth))
@@ -140,16 +142,27 @@ def test_a_line_wakes_us_up_for_batches_and_not_for_packets(
     client = world.client(tls=rawdl.TLS(ca_file=str(ca_file)))
     client.download_file(url=f"{scheme}://{HOST}/a", sink=Marks(world)).result()
     assert world.elapsed == pytest.approx(len(BODY) / bandwidth, abs=0.1), "waiting costs no time"
-    assert client.stats().wake_ups < 300 + 100 * world.elapsed  # packets at first, until it is known how fast they come
+    assert client.stats().wake_ups < 600 + 100 * world.elapsed  # packets at first, until it is known how fast they come
 
 
 @pytest.mark.parametrize("window", [16384, 65536, 262144])
-def test_no_more_is_waited_for_than_a_quarter_of_what_the_kernel_has_room_for(window: int, world: World):
-    """Else the peer would have to wait as well, and the window would never grow."""
+def test_no_more_is_waited_for_than_a_quarter_of_what_the_kernel_has_room_for(
+    window: int, world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """Else the peer would have to wait as well; so it is asked for more room first, which this one does not give."""
+    asked: list[int] = []
+    real = Socket.setsockopt
+
+    def setsockopt(sock: Socket, level: int, option: int, value: int) -> None:
+        asked.append(value)
+        real(sock, level, option, value)
+
+    monkeypatch.setattr(Socket, "setsockopt", setsockopt)
     world.listen(HOST, 80, http_peer(Script(body=BODY)), link=replace(LINE, window=window, bandwidth=20e6))
     marks = Marks(world)
     Fetch(world.client(), sink=marks).task.result()
     assert max(marks.marks) == (window // 4 if window // 4 >= 16384 else 1)
+    assert max(asked) > window
 
 
 @pytest.mark.parametrize("first", [len(BODY), 4 * BLOCK], ids=["in a block", "between two"])
@@ -157,7 +170,8 @@ def test_no_more_is_waited_for_than_a_quarter_of_what_the_kernel_has_room_for(wi
 def test_T15_what_comes_slower_is_not_left_lying(gap: float, first: int, world: World):
     """Once a block does not come, its beginning is told, and from then on each byte when it comes."""
     pieces = [BODY[:first], *[b"x" * 1000] * 10, bytes(3 * BLOCK)]
-    world.listen(HOST, 80, in_bursts(*pieces, gap=gap), link=FAST)  # type: ignore[arg-type]
+    link = replace(LINE, bandwidth=200e6)
+    world.listen(HOST, 80, in_bursts(*pieces, gap=gap), link=link)  # type: ignore[arg-type]
     marks = Marks(world)
     fetch = Fetch(world.client(), sink=marks)
     fetch.task.exception()
@@ -166,9 +180,9 @@ def test_T15_what_comes_slower_is_not_left_lying(gap: float, first: int, world: 
     seen = dict(zip(marks.totals, marks.times, strict=True))
     for n in range(11):
         told = min(when for total, when in seen.items() if total >= first + 1000 * n)
-        assert told <= ANSWERED + n * gap + PATIENCE + 1e-6
-    for n in range(4, 11):
-        assert seen[first + 1000 * n] == pytest.approx(ANSWERED + n * gap)
+        assert told <= ANSWERED + max(first / 200e6, n * gap) + PATIENCE + 1e-4
+    for n in range(int(PATIENCE / gap) + 3, 11):
+        assert seen[first + 1000 * n] == pytest.approx(ANSWERED + n * gap, abs=1e-4)
 
 
 def test_T15_a_head_without_a_body_is_no_sign_of_speed(world: World):
@@ -238,7 +252,7 @@ def test_an_abort_leaves_no_timer(world: World):
 
 def test_of_tls_no_more_is_waited_for_than_is_sure_to_come(world: World, server_context: ssl.SSLContext, ca_file: Path):
     """A part of a record may be here already, where the kernel does not count it."""
-    world.listen(HOST, 443, http_peer(Script(body=BODY)), link=FAST, tls=server_context)
+    world.listen(HOST, 443, http_peer(Script(body=BODY)), link=replace(LINE, bandwidth=25e6), tls=server_context)
     marks = Marks(world)
     client = world.client(tls=rawdl.TLS(ca_file=str(ca_file)))
     client.download_file(url=SECURE_URL, sink=marks).result()
@@ -246,7 +260,7 @@ def test_of_tls_no_more_is_waited_for_than_is_sure_to_come(world: World, server_
     assert max(marks.marks) == BLOCK
     for mark, before in zip(marks.marks, [0, *marks.totals], strict=False):
         assert mark == 1 or mark <= len(BODY) - before - 16384
-    assert max(marks.times) < ANSWERED + PATIENCE, "nothing was waited for in vain"
+    assert world.elapsed < len(BODY) / 25e6 + PATIENCE, "nothing was waited for in vain"
 
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked", "until-close"])
