@@ -1,4 +1,4 @@
-"""An origin that paces each connection and cuts some of them: for `lossy.py` and `segments.py`.
+"""An origin that paces each connection and cuts some of them: for `lossy.py`, `segments.py` and `line.py`.
 
 `FlakyOrigin` is the parent's side, a context manager.  The child serves one file (ETag, Range, If-Range, kept-alive
 connections) with a thread for each connection, and counts what it sends.  Orders and reports are lines of JSON.
@@ -10,6 +10,7 @@ import json
 import random
 import re
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -41,16 +42,20 @@ class Tally(NamedTuple):
 
 
 class FlakyOrigin:
-    """A child process that serves a file; what happens between `begin` and `end` is told by `end`."""
+    """A child process that serves a file; what happens between `begin` and `end` is told by `end`.
 
-    def __init__(self, path: Path) -> None:
+    With `certificates`, a folder that has `cert.pem` and `key.pem`, it does so over TLS.
+    """
+
+    def __init__(self, path: Path, certificates: Path | None = None) -> None:
         self._path = path
+        self._certificates = certificates
 
     def __enter__(self) -> FlakyOrigin:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, str(self._path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        self.url = f"http://{HOST}:{self._ask()}/{self._path.name}"
+        command = [sys.executable, __file__, str(self._path), *filter(None, [self._certificates])]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        scheme = "http" if self._certificates is None else "https"
+        self.url = f"{scheme}://{HOST}:{self._ask()}/{self._path.name}"
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -59,12 +64,13 @@ class FlakyOrigin:
             assert stream is not None
             stream.close()
 
-    def begin(self, pace: int, *, size: int = 0, mean: int = 0, seed: int = 0) -> None:
+    def begin(self, pace: int, *, size: int = 0, mean: int = 0, seed: int = 0, piece: int = 0) -> None:
         """Serve from now on the first `size` octets (0: all) with `pace` octets per second on each connection.
 
         With `mean`, responses are cut after so many octets on average; who asks alike is cut alike by the same seed.
+        `piece` octets are sent at a time; 0: those of 5 ms.
         """
-        self._ask({"pace": pace, "size": size, "mean": mean, "seed": seed})
+        self._ask({"pace": pace, "size": size, "mean": mean, "seed": seed, "piece": piece})
 
     def end(self) -> Tally:
         """Return what was done since `begin`, once every connection has ended."""
@@ -89,9 +95,10 @@ class Served:
 class Run:
     """The time between `begin` and `end`.  Where the k-th response is cut does not depend on what was asked."""
 
-    def __init__(self, file: bytes, pace: int, size: int, mean: int, seed: int) -> None:
+    def __init__(self, file: bytes, pace: int, size: int = 0, mean: int = 0, seed: int = 0, piece: int = 0) -> None:
         self.body = memoryview(file)[: size or len(file)]
         self.pace = pace
+        self.piece = piece or max(LEAST_PIECE, int(pace * PIECE))
         self.live = 0  # connections
         self._mean = mean
         self._random = random.Random(seed)
@@ -137,12 +144,16 @@ def union(spans: list[tuple[float, float]]) -> float:
     return total
 
 
-def serve(path: str) -> None:
+def serve(path: str, certificates: str | None = None) -> None:
     """Serve as the origin: print the port, then follow orders until terminated."""
     file = Path(path).read_bytes()
-    current = [Run(file, 1, 0, 0, 0)]
+    current = [Run(file, 1)]
+    tls = None
+    if certificates is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(Path(certificates, "cert.pem"), Path(certificates, "key.pem"))
     listener = socket.create_server((HOST, 0), backlog=128)
-    threading.Thread(target=accept, args=(listener, current), daemon=True).start()
+    threading.Thread(target=accept, args=(listener, current, tls), daemon=True).start()
     print(listener.getsockname()[1], flush=True)
     for line in sys.stdin:
         order = json.loads(line)
@@ -153,19 +164,21 @@ def serve(path: str) -> None:
             print(json.dumps(current[0].tally()._asdict()), flush=True)
 
 
-def accept(listener: socket.socket, current: list[Run]) -> None:
+def accept(listener: socket.socket, current: list[Run], tls: ssl.SSLContext | None) -> None:
     while True:
         sock, run = listener.accept()[0], current[0]
         run.join(1)
-        threading.Thread(target=converse, args=(sock, run), daemon=True).start()
+        threading.Thread(target=converse, args=(sock, run, tls), daemon=True).start()
 
 
-def converse(sock: socket.socket, run: Run) -> None:
+def converse(sock: socket.socket, run: Run, tls: ssl.SSLContext | None) -> None:
     """Answer one request after another until the client goes or is cut off."""
     with sock, suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while (request := read_head(sock)) and answer(sock, request, run):
-            pass
+        with sock if tls is None else tls.wrap_socket(sock, server_side=True) as stream:
+            while (request := read_head(stream)) and answer(stream, request, run):
+                if "connection: close" in request.lower():
+                    break
     run.join(-1)
 
 
@@ -191,7 +204,7 @@ def answer(sock: socket.socket, request: str, run: Run) -> bool:
     served, cut, reset = run.begin_response()
     sock.sendall(f"HTTP/1.1 {status}\r\n{fields}{told}\r\n".encode())
     granted = end - first if cut is None else min(cut, end - first)
-    send_paced(sock, run.body[first : first + granted], run.pace, served)
+    send_paced(sock, run.body[first : first + granted], run, served)
     if granted == end - first:
         return True
     run.note_cut()
@@ -212,14 +225,13 @@ def select(request: str, total: int) -> tuple[int, int, str]:
     return first, min(int(asked[2]) + 1, total) if asked[2] else total, "206 Partial Content"
 
 
-def send_paced(sock: socket.socket, data: memoryview, pace: int, served: Served) -> None:
+def send_paced(sock: socket.socket, data: memoryview, run: Run, served: Served) -> None:
     """Send with so many octets per second, each piece when it is due: what is late once does not stay late."""
-    piece = max(LEAST_PIECE, int(pace * PIECE))
     due = served.started
     try:
         while served.sent < len(data):
-            ready = data[served.sent : served.sent + piece]
-            due += len(ready) / pace
+            ready = data[served.sent : served.sent + run.piece]
+            due += len(ready) / run.pace
             wait = due - time.perf_counter()
             if wait > 0:
                 time.sleep(wait)
@@ -233,4 +245,4 @@ def send_paced(sock: socket.socket, data: memoryview, pace: int, served: Served)
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])
