@@ -132,6 +132,7 @@ class Connection:
                     self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, marked)
             return self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # the other half is its own overhead
         except OSError:
+            self._expected = 0  # nobody knows
             return 0
 
     def expect(self, count: int) -> bool:

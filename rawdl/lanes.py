@@ -97,10 +97,10 @@ class Lanes:
 
         Return the bytes read, no more than ``most``; None: the connection is dry, 0: its end.
         """
-        if self._turn != self._loop.turns:
+        limited = most < _UNLIMITED
+        if self._turn != self._loop.turns and not limited:
             self._turn = self._loop.turns
             self._measure()  # now that all which came then has been read
-        limited = most < _UNLIMITED
         if room := self._sink.room():  # else what is still to come is the end of the framing
             most = min(most, room)
         window = min(self._exchange.body_window(), most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 import rawdl
+from rawdl.connection import Connection
+from rawdl.loop import Loop
 from tests.origin import Origin, Script
 from tests.sim import Conn, Link, Socket, World, http_peer
 from tests.sim_tests.fetch import ANSWERED, HOST, LATENCY, SECURE_URL, URL, Fetch
@@ -296,3 +299,28 @@ def test_the_kernel_moves_whole_blocks_too(origin: Origin, tmp_path: Path, monke
         client.download_file(url=origin.serve("/a", Script(body=BODY)), file_path=tmp_path / "a").result()
     assert {BLOCK, 2 * BLOCK, 3 * BLOCK} <= set(bounds)
     assert (tmp_path / "a").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_mark_that_could_not_be_taken_back_is_taken_back_later(failing: int, monkeypatch: pytest.MonkeyPatch):
+    """Else the next head would be waited for in vain."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    calls = 0
+    real = socket.socket.setsockopt
+
+    class Failing(socket.socket):
+        def setsockopt(self, *args: int) -> None:  # type: ignore[override]
+            nonlocal calls
+            calls += 1
+            if calls == failing:
+                raise OSError(errno.ENOBUFS, "no")
+            real(self, *args)
+
+    loop = Loop()
+    connection = Connection(loop, Failing(fileno=ours.detach()), ("127.0.0.1", 80))
+    connection.make_room(1 << 20)
+    connection.expect(1)
+    assert connection.sock.getsockopt(*MARK) == 1
+    connection.sock.close()
+    theirs.close()
+    loop.close()
