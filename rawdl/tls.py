@@ -24,8 +24,6 @@ from rawdl.sessions import Sessions, Way
 # Ciphertext that is read from the socket at once: some records' worth.  OpenSSL keeps a buffer of this size for each
 # connection, so more would cost memory with every one of them.
 _CIPHERTEXT: Final = 131072
-# Plaintext that is handed on at once: what was decrypted last is still in the processor's cache when it is written.
-_PLAINTEXT: Final = 262144
 _RECORD: Final = 16384 + 256 + 5  # the most that a record can be, with its header (RFC 8446 5.2)
 _INNER: Final = 32768  # the same within TLS to a proxy: two records
 _PIN: Final = re.compile(r"sha256//[A-Za-z0-9+/]{43}=")
@@ -166,9 +164,9 @@ class TLSConnection(Connection):
         """
         if self._failure is not None:
             raise self._failure
-        got, size = 0, min(len(buffer), _PLAINTEXT)
+        got = 0
         try:
-            while got < size:
+            while got < len(buffer):
                 n = self._read(buffer[got:])
                 if not n:
                     return got or n
