@@ -6,7 +6,7 @@ write empties it.
 
 They go in blocks, counted from the beginning of the body: while at least a block of payload is to come, no read goes
 beyond the end of one, since file systems like large, aligned writes.  Linux is asked to wake us up for whole ones only,
-or, on a slower line, for about as much as comes in some hundredths of a second, instead of for every packet; a timer
+or, on a slower line, for batches of about what comes in a twentieth of a second, instead of for every packet; a timer
 sees to it that what then comes slower is not left lying.
 """
 

@@ -251,7 +251,7 @@ class TLSConnection(Connection):
 
     @property
     def hidden(self) -> int:
-        """What has come of a record that is not complete."""
+        """How much may have come of a record that is not complete, which OpenSSL keeps to itself."""
         return _RECORD
 
     def accept(self, sessions: Sessions) -> None:

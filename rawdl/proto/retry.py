@@ -40,9 +40,8 @@ class Retry:
 
     ``attempts`` is the number of tries in all, 1 for no repetition.  A try that brings new bytes gives them all back:
     that many in a row without a new byte end the download, and so do that many which were below ``low_speed`` from the
-    first byte on.  The n-th wait is ``backoff * factor**n``, n counting from
-    0, and at most ``max_delay``; with ``jitter="full"`` it is drawn evenly from 0 up to that, with ``"none"`` it is
-    that.
+    first byte on.  The n-th wait is ``backoff * factor**n``, n counting from 0, and at most ``max_delay``; with
+    ``jitter="full"`` it is drawn evenly from 0 up to that, with ``"none"`` it is that.
 
     ``statuses`` are the status codes that are tried again, out of 400..599: any collection, kept as a frozenset.  With
     ``respect_retry_after`` the wait is no shorter than the response's Retry-After (RFC 9110 10.2.3), of which
