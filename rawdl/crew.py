@@ -374,16 +374,24 @@ class Member:
 
     def fetch_done(self, end: BodyComplete) -> None:
         """Go on to the next segment; if the response was shorter than asked, somebody will see to the rest."""
-        assert self._fetch is not None
+        assert self._fetch is not None and self.segment is not None
         self._fetch.release()
         error: DownloadError | None = None
-        if not self.brought:
+        if not self.brought and not self._compared(end.length):
             error = IncompleteBody("the response to a range was empty", received=0, expected=None)
         try:
             self._crew.received()
         except DownloadError as exc:
             error = exc
         self._end(error)
+
+    def _compared(self, count: int) -> int:
+        """Of ``count`` bytes that were there already, take note; return how many had yet to be compared."""
+        assert self.segment is not None
+        seams, start = self._crew.seams, self.segment.start
+        compared = min(count, seams.get(start, 0))
+        seams[start] = seams.get(start, 0) - compared
+        return compared
 
     def fetch_failed(self, error: DownloadError) -> None:
         """Leave the rest to others."""

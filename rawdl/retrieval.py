@@ -86,13 +86,13 @@ class Retrieval:
         "_origin",
         "_owner",
         "_resumed_at",
-        "_seamless",
         "_shared",
         "_slot",
         "_store",
         "_task",
         "_telling",
         "_timer",
+        "_uncompared",
         "marks",
     )
 
@@ -121,7 +121,7 @@ class Retrieval:
         self._crew: Crew | None = None  # if several connections are at it
         self._origin = 0  # where in the file the body of the response begins
         self._framing: Framing | None = None
-        self._seamless = False  # what comes next follows what has just come
+        self._uncompared = OVERLAP  # how many of the last bytes that are there are to be compared with what comes
         self._timer: Timer | None = None  # until another try
         self._inquiry: Callable[[], None] | None = None  # what calls it off
         self._resumed_at = -inf  # the end of the last pause
@@ -153,8 +153,8 @@ class Retrieval:
             self._crew.begin(self._slot, self.marks)
             return
         job, base = self._job, self._course.base
-        compares, self._seamless = job.part is not None and not self._seamless, False
-        request = self._course.next_request(overlap=min(OVERLAP, base) if compares else 0)
+        overlap, self._uncompared = self._uncompared, OVERLAP
+        request = self._course.next_request(overlap=min(overlap, base) if job.part is not None else 0)
         self._origin = base
         throttle = Throttle.of(self._shared.loop, self._shared.bucket, self._bucket)
         self._fetch = Fetch(self._shared, self, key, request, job.terms, self.marks, throttle)
@@ -287,12 +287,13 @@ class Retrieval:
 
     def _body_done(self, end: BodyComplete) -> None:
         course = self._course
-        total, there = course.total, max(course.base, self._origin + end.length)
+        total, stop = course.total, self._origin + end.length
+        there = max(course.base, stop)
         assert self._telling.headers is not None and self._fetch is not None
-        if total is not None and course.base < there < total:
-            # A 206 may bring less than was asked for (RFC 9110 15.3.7).
+        if course.asked is not None and total is not None and self._origin < stop < total:
+            # A 206 may bring less than was asked for (RFC 9110 15.3.7), and what follows has no seam then.
             course.base = course.best = there
-            self._seamless = True
+            self._uncompared = there - stop
             self._fetch.release()
             self.ask()
             return

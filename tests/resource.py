@@ -27,6 +27,7 @@ DAY_LATER = "Thu, 22 Oct 2015 07:28:00 GMT"
 DATE = "Wed, 21 Oct 2015 08:28:00 GMT"  # where there is no usable Last-Modified to count from
 HOUR_LATER = "an hour after Last-Modified"
 SHIFT = 3  # bytes that "start-low" and "start-high" are off
+FEW = 1500  # bytes that "few" gives
 BOUNDARY = "THIS_STRING_SEPARATES"
 
 Framing = Literal["content-length", "chunked", "until-close"]
@@ -41,6 +42,7 @@ Ranges = Literal[
     "start-high",  # a true part that starts SHIFT bytes behind, if there are so many
     "end-high",  # a true part that goes on to the end of the whole, whatever was asked for
     "short",  # a true part: the first half of what was asked for, rounded up
+    "few",  # a true part: the first FEW bytes of what was asked for, if there are so many
     "end-before-start",  # Content-Range is invalid (RFC 9110 14.4)
     "total-changed",  # Content-Range says that the whole is a byte longer
     "total-star",  # Content-Range does not say how long the whole is; valid as such
@@ -264,6 +266,7 @@ _SPANS: dict[str, Callable[[Span, int], Span]] = {
     "start-high": lambda span, total: Span(min(span.first + SHIFT, span.last), span.last),
     "end-high": lambda span, total: Span(span.first, total - 1),
     "short": lambda span, total: Span(span.first, (span.first + span.last) // 2),
+    "few": lambda span, total: Span(span.first, min(span.first + FEW - 1, span.last)),
 }
 
 # Which fields of a 206 are other than they should be; None: there is no such field.

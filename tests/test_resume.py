@@ -12,7 +12,7 @@ import pytest
 
 import rawdl
 from rawdl.proto.ranges import OVERLAP
-from tests.resource import LAST_MODIFIED, Fault, Ranges, Resource, redirect
+from tests.resource import FEW, LAST_MODIFIED, Fault, Ranges, Resource, redirect
 from tests.resuming import AT_ONCE, BODY, CUT, FROM_CUT, OTHER, Bench
 from tests.sim import Script, World, http_peer
 from tests.sim_tests.fetch import HOST, URL
@@ -348,6 +348,30 @@ def test_R8_a_206_shorter_than_asked_is_appended(retry: rawdl.Retry, bench: Benc
     attempt = bench.attempt(retry=retry)
     assert (attempt.result.resumed_from, attempt.result.attempts) == (CUT, ())
     assert len(bench.asked) > 2 and None not in bench.asked
+    bench.assert_whole()
+
+
+@pytest.mark.parametrize("framing", ["content-length", "chunked", "until-close"])
+def test_R8_a_206_that_ends_within_the_overlap(framing: Any, bench: Bench):
+    """What it has is compared, and the next request goes on from there."""
+    bench.break_off()
+    bench.resource.ranges, bench.resource.part_framing = "few", framing
+    attempt = bench.attempt(retry=rawdl.Retry(attempts=1))
+    assert (attempt.result.resumed_from, attempt.result.attempts) == (CUT, ())
+    start = CUT - OVERLAP
+    assert bench.asked == [f"bytes={at}-" for at in range(start, len(BODY), FEW)]
+    bench.assert_whole()
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_R8_S36_each_part_of_the_overlap_is_compared(nth: int, bench: Bench):
+    bench.break_off()
+    wrong = CUT - OVERLAP + nth * FEW - 1 if nth < 3 else CUT - 1
+    bench.resource.change(BODY[:wrong] + bytes([BODY[wrong] ^ 1]) + BODY[wrong + 1 :], '"v1"', LAST_MODIFIED)
+    bench.resource.ranges = "few"
+    attempt = bench.attempt()
+    assert attempt.result.resumed_from == 0
+    assert len(bench.asked) == nth + 1 and bench.asked[-1] is None
     bench.assert_whole()
 
 

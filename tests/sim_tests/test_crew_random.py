@@ -73,6 +73,7 @@ CROOKED: list[Any] = [
     "honour",
     "ignore",
     "short",
+    "few",
     "end-high",
     "start-low",
     "start-high",

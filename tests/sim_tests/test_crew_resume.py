@@ -260,7 +260,7 @@ def test_R_table_whatever_the_server_makes_of_the_request(mode: Any, bench: Crew
         tidy(bench)
         return
     assert attempt.result.attempts == ()
-    assert attempt.result.resumed_from == (250_000 if mode in ("honour", "short", "ignore-if-range") else 0)
+    assert attempt.result.resumed_from == (250_000 if mode in ("honour", "short", "few", "ignore-if-range") else 0)
     bench.assert_whole()
 
 
@@ -347,6 +347,16 @@ def test_R8_several_connections_and_servers_of_few_bytes(bench: CrewBench):
     attempt = bench.attempt()
     assert attempt.result.attempts == ()
     assert bench.world.elapsed < len(BODY) / SPEED + 1
+    bench.assert_whole()
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+def test_R8_answers_that_are_shorter_than_the_overlap(connections: int, bench: CrewBench):
+    done = [(0, 390_000), (395_000, len(BODY) - 2000)][:connections]
+    leave(bench, done)
+    bench.resource.ranges = "few"
+    attempt = bench.attempt(connections=connections)
+    assert (attempt.result.attempts, attempt.result.resumed_from) == ((), size_of(done))
     bench.assert_whole()
 
 
