@@ -54,6 +54,9 @@ class CrewOwner(Protocol):
     def crew_answered(self, head: HeadReceived) -> None:
         """A member begins to receive."""
 
+    def crew_found_surplus(self, count: int) -> None:
+        """So many bytes came behind the body of a response."""
+
     def crew_received(self) -> None:
         """More bytes of the file are there."""
 
@@ -376,6 +379,7 @@ class Member:
         """Go on to the next segment; if the response was shorter than asked, somebody will see to the rest."""
         assert self._fetch is not None and self.segment is not None
         self._fetch.release()
+        self._crew.owner.crew_found_surplus(end.surplus)
         error: DownloadError | None = None
         if not self.brought and not self._compared(end.length):
             error = IncompleteBody("the response to a range was empty", received=0, expected=None)

@@ -9,12 +9,14 @@ written, frees the slot and settles the task.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from rawdl.errors import Aborted, DownloadError, Timeout, unexpected
 from rawdl.job import Job, Shared
 from rawdl.loop import Timer
 from rawdl.proto.course import Course
+from rawdl.proto.fields import escape
 from rawdl.proto.progress import ProgressUpdate
 from rawdl.proto.timeouts import Phase
 from rawdl.results import DownloadResult
@@ -195,6 +197,8 @@ class Download:
         job, written, decoder = self._job, self._telling.written, self._store.decoder
         marks = self._retrieval.marks
         marks.received = written - self._store.resumed_from
+        if self._retrieval.surplus:
+            self._warn(f"{self._retrieval.surplus} bytes came behind the end of the body, and were dropped")
         return DownloadResult(
             temp_file_path=job.sink.path if job.part is None else None,
             file_path=None if job.part is None else job.part.path,
@@ -207,8 +211,14 @@ class Download:
             attempts=self._course.history,
             resumed_from=self._store.resumed_from,
             checksum=self._store.verified,
+            surplus=self._retrieval.surplus,
             skipped=self._telling.headers.status_code == 0,
         )
+
+    def _warn(self, text: str) -> None:
+        """Tell the log what is odd about the download, if there is one: see `rawdl.trace`."""
+        if logging := sys.modules.get("logging"):
+            logging.getLogger("rawdl").warning("%s", escape(f"{self._task.url}: {text}"))
 
     def _aborted(self) -> Aborted:
         written = self._retrieval.written()

@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Final
 
 from rawdl.connection import Connection
+from rawdl.errors import ConnectionLost
 from rawdl.loop import Loop, Timer
 from rawdl.proto.http11 import Exchange
 from rawdl.sinks import Sink
@@ -107,12 +108,16 @@ class Lanes:
         if window >= self._size():
             window = most = self._rest_of_block()
         if self._splicing and window >= _WORTH_SPLICING and self._sink.splice_target() is not None:
+            limit = window
             n = self._splice(window)
             if n:
                 self._exchange.advance(n)
         else:
+            limit = min(most, len(self._loop.buffer))
             n = self._read(window, most)
         if n:
+            if n == limit and self._exchange.body_complete:
+                self._look_behind()
             self._read_at = self._loop.now
             self.emptied = n >= self._awaited if self._awaited else n < min(len(self._loop.buffer), _DRY_BELOW)
             if not limited:
@@ -128,6 +133,13 @@ class Lanes:
     def __repr__(self) -> str:
         road = "by splice" if self._splicing else "through the buffer"
         return f"<Lanes of {self._connection.peer} {road}{', waiting for more' if self._timer else ''}>"
+
+    def _look_behind(self) -> None:
+        """Show the exchange what has come behind the body, which that read could not go beyond."""
+        buffer = self._loop.buffer
+        with suppress(ConnectionLost):  # that is nothing to this response any more
+            if n := self._connection.recv_into(buffer):
+                self._exchange.receive_data(buffer[:n])
 
     # Blocks
 

@@ -82,7 +82,8 @@ class DownloadResult:
     ``length_known`` is False where only the close of the connection told where the body ended, so that nothing could
     tell a truncated one.  ``redirects`` are the URLs left behind, ``attempts`` the errors of the tries that failed,
     ``resumed_from`` the bytes that were there from an earlier download, and ``checksum`` what the bytes were verified
-    against ("" for nothing).  ``skipped``: the file was there already, and ``exists="skip"`` left it alone; the status
+    against ("" for nothing).  ``surplus`` bytes came behind the end that the server had told, and were dropped: it may
+    have told it wrong.  ``skipped``: the file was there already, and ``exists="skip"`` left it alone; the status
     is 0 then.
     """
 
@@ -100,6 +101,7 @@ class DownloadResult:
         "resumed_from",
         "skipped",
         "status_code",
+        "surplus",
         "temp_file_path",
         "url",
     )
@@ -117,6 +119,7 @@ class DownloadResult:
         attempts: tuple[DownloadError, ...] = (),
         resumed_from: int = 0,
         checksum: str = "",
+        surplus: int = 0,
         skipped: bool = False,
         decoded: bool = False,
     ) -> None:
@@ -132,6 +135,7 @@ class DownloadResult:
         self.attempts = attempts
         self.resumed_from = resumed_from
         self.checksum = checksum
+        self.surplus = surplus
         self.skipped = skipped
         self.length_known = length_known
         self.marks = marks
@@ -178,5 +182,6 @@ class DownloadResult:
             "redirects": list(self.redirects),
             "resumedFrom": self.resumed_from,
             "checksum": self.checksum,
+            "surplus": self.surplus,
             "skipped": self.skipped,
         }

@@ -94,6 +94,7 @@ class Retrieval:
         "_timer",
         "_uncompared",
         "marks",
+        "surplus",
     )
 
     def __init__(
@@ -125,6 +126,7 @@ class Retrieval:
         self._timer: Timer | None = None  # until another try
         self._inquiry: Callable[[], None] | None = None  # what calls it off
         self._resumed_at = -inf  # the end of the last pause
+        self.surplus = 0  # bytes that came behind the bodies
 
     # Asking
 
@@ -287,6 +289,7 @@ class Retrieval:
 
     def _body_done(self, end: BodyComplete) -> None:
         course = self._course
+        self.surplus += end.surplus
         total, stop = course.total, self._origin + end.length
         there = max(course.base, stop)
         assert self._telling.headers is not None and self._fetch is not None
@@ -319,6 +322,10 @@ class Retrieval:
         self._telling.head(head, self._url)
         if not self._owner.over:
             self._store.describe()
+
+    def crew_found_surplus(self, count: int) -> None:
+        """So many bytes came behind the body of a member."""
+        self.surplus += count
 
     def crew_received(self) -> None:
         """Tell how far it is, if that is due."""

@@ -301,6 +301,26 @@ def test_the_kernel_moves_whole_blocks_too(origin: Origin, tmp_path: Path, monke
     assert (tmp_path / "a").read_bytes() == BODY
 
 
+@pytest.mark.parametrize("behind", [b"", b"surplus"])
+def test_H9_what_is_behind_a_spliced_body_is_seen(behind: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("rawdl.lanes._WORTH_SPLICING", 1000)
+    with socket.create_server(("127.0.0.1", 0)) as listener, rawdl.Client() as client:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/a"
+        there: list[object] = []
+        task = client.download_file(url=url, file_path=tmp_path / "a")
+        task.on_headers_received(there.append)
+        client.run(0.01)
+        with listener.accept()[0] as peer:
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n")
+            while not there:
+                client.step(5)
+            peer.sendall(bytes(20_000) + behind)
+            result = task.result(5)
+            assert (result.data_length, result.surplus) == (20_000, len(behind))
+            assert len(client.stats().connections) == (not behind)
+    assert (tmp_path / "a").read_bytes() == bytes(20_000)
+
+
 @pytest.mark.parametrize("failing", [1, 2])
 def test_a_mark_that_could_not_be_taken_back_is_taken_back_later(failing: int, monkeypatch: pytest.MonkeyPatch):
     """Else the next head would be waited for in vain."""

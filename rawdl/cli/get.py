@@ -349,6 +349,8 @@ def _saved(target: Target, result: DownloadResult) -> str:
         line += f"  (saved as sent: {escape(result.content_encoding)})"
     if not result.length_known:
         line += "  (the server did not say how long it is)"
+    if result.surplus:
+        line += f"  (warning: {result.surplus} bytes came behind its end, and were dropped)"
     if _is_page_instead(result):
         line += "  (but the server says that it is a web page)"
     return line

@@ -136,6 +136,11 @@ class Exchange:
         self._framing.advance(n)
 
     @property
+    def body_complete(self) -> bool:
+        """Whether the last byte of the body has gone past, even if `next_event` has not said so yet."""
+        return self._framing is not None and self._framing.complete
+
+    @property
     def close_reasons(self) -> tuple[CloseReason, ...]:
         """Why the connection may not be used again; empty if it may, once the body is complete."""
         return tuple(self._reasons)

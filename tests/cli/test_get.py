@@ -199,6 +199,13 @@ class TestFiles:
         url = origin.serve("/a", Script(body=b"x", framing="until-close", header=(("Content-Encoding", "gz\x1bip"),)))
         assert "(saved as sent: gz\\x1bip)  (the server did not say how long it is)" in rawdl(url).stderr
 
+    @pytest.mark.contract("H9")
+    def test_H9_warns_of_what_came_behind_the_end(self, rawdl: Command, origin: Origin) -> None:
+        url = origin.serve("/a", Script(body=b"hello, world", content_length=5))
+        outcome = rawdl(url)
+        assert (outcome.code, (rawdl.folder / "a").read_bytes()) == (0, b"hello")
+        assert outcome.stderr.endswith("  (warning: 7 bytes came behind its end, and were dropped)\n")
+
     @pytest.mark.parametrize(
         ("name", "media_type", "told"),
         [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +12,8 @@ from typing import Any, get_args
 import pytest
 
 import rawdl
-from tests.resource import DAY_LATER, Fault, Ranges, Resource, redirect
+from tests.origin import Request
+from tests.resource import DAY_LATER, Fault, Ranges, Resource, Span, redirect
 from tests.resuming import AT_ONCE
 from tests.sim import Link, Script, World, http_peer
 from tests.sim_tests.crews import (
@@ -216,6 +218,23 @@ def test_R8_a_part_that_is_true_is_taken(mode: Any, world: World, tmp_path: Path
     bench.assert_whole()
     assert (attempt.result.attempts, attempt.restarts) == ((), 0)
     assert world.elapsed < ALONE
+
+
+class Verbose(Resource):
+    """It says one byte more than it announces, with each answer."""
+
+    def _answer(self, request: Request) -> tuple[Script, Span | None]:
+        script, span = super()._answer(request)
+        assert isinstance(script.body, bytes)
+        return replace(script, body=script.body + b"!", content_length=len(script.body)), span
+
+
+def test_H9_what_comes_behind_the_parts_is_told(world: World, tmp_path: Path):
+    bench = CrewBench(world, tmp_path, Verbose(BODY))
+    attempt = bench.attempt()
+    bench.assert_whole()
+    assert 1 <= attempt.result.surplus < len(bench.asked)  # who stops for another's sake does not see the end
+    assert len(world.conns) == len(bench.asked)
 
 
 @pytest.mark.parametrize("mode", MODES)

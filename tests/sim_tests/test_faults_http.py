@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import rawdl
 from rawdl import Phase, TaskState
 from tests.origin import TLSEngine
 from tests.sim import Conn, Link, Script, World, http_peer
-from tests.sim_tests.fetch import ANSWERED, CONNECTED, HOST, SECURE_URL, Fetch, open_connections, run
+from tests.sim_tests.fetch import ANSWERED, CONNECTED, HOST, SECURE_URL, URL, Fetch, open_connections, run
 from tests.sim_tests.peers import CLOSING, OK, REQUEST_END, answer, tls_peer
 
 
@@ -184,14 +185,47 @@ def test_H7_the_limit_itself_is_allowed(framing: str, excess: int):
 
 
 @pytest.mark.contract("H9")
-@pytest.mark.parametrize("segment", [16384, 1, 3])
-def test_H9_a_body_that_is_longer_than_it_says(segment: int, tmp_path: Path):
+@pytest.mark.parametrize(("segment", "surplus"), [(16384, 7), (3, 2), (1, 0)])
+def test_H9_a_body_that_is_longer_than_it_says(
+    segment: int, surplus: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """What has come with the end of the body is told of; what comes later closes the connection, which is idle then."""
     with World() as world:
         world.listen(HOST, 80, answer(Script(body=b"hello").wire + b"surplus", 1e9), link=Link(segment=segment))
-        fetch = run(world, file_path=tmp_path / "a")
-        assert fetch.result.data_length == 5
+        client = world.client()
+        result = client.download_file(url=URL, file_path=tmp_path / "a").result()
+        assert (result.data_length, result.length_known) == (5, True)
+        assert result.surplus == result.to_dict()["surplus"] == surplus
+        told = f"{URL}: {surplus} bytes came behind the end of the body, and were dropped"
+        assert [record.getMessage() for record in caplog.records] == [told] * (surplus > 0)
         world.wait()
+        client.step(0)
+        assert open_connections(world) == 0
     assert (tmp_path / "a").read_bytes() == b"hello"
+
+
+@pytest.mark.contract("H9")
+@pytest.mark.parametrize("length", [4095, 4096, 8192, 8193])
+@pytest.mark.parametrize("options", [{}, {"rate_limit": 1e5}], ids=["free", "limited"])
+def test_H9_it_is_seen_wherever_the_last_read_ends(length: int, options: dict[str, Any], tmp_path: Path):
+    """A read that was not to go beyond the end of the body is followed by a look behind it."""
+    script = Script(body=bytes(length) + b"surplus", content_length=length)
+    with World() as world:
+        world.listen(HOST, 80, http_peer(script))
+        fetch = run(world, client_options={"buffer_size": 4096}, file_path=tmp_path / "a", **options)
+        assert (fetch.result.data_length, fetch.result.surplus) == (length, 7)
+        assert open_connections(world) == 0
+    assert (tmp_path / "a").read_bytes() == bytes(length)
+
+
+@pytest.mark.contract("H9")
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_H9_a_close_behind_the_body_is_no_fault(how: Any):
+    script = Script(body=bytes(8192))
+    with World() as world:
+        world.listen(HOST, 80, http_peer(replace(script, cut_at=len(script.wire), cut=how)))
+        fetch = run(world, client_options={"buffer_size": 4096})
+        assert (fetch.result.data_length, fetch.result.surplus, fetch.result.attempts) == (8192, 0, ())
 
 
 def surplus_peer(wire: bytes, surplus: bytes) -> Callable[[Conn], Iterator[float]]:

@@ -139,7 +139,9 @@ class Break(NamedTuple):
         if self.script.framing != "until-close":
             return self.plain == len(self.script.wire)
         if self.script.status == 206:
-            return self.closed and self.script.payload_at(self.plain) > 0  # the rest of a short part is simply asked for (R8)
+            return (
+                self.closed and self.script.payload_at(self.plain) > 0
+            )  # the rest of a short part is simply asked for (R8)
         return self.closed and not self.in_head
 
     @property
