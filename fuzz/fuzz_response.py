@@ -88,11 +88,17 @@ def read(pieces: Iterable[bytes], request: Request, limits: Limits, eof: str | N
             elif piece is not None and end is None:
                 exchange.receive_data(piece)
             fed += len(piece or b"") + 1
-            while (event := exchange.next_event()) is not None:
+            while True:
+                while by_window and (payload := exchange.take_payload()):
+                    assert end is None and head is not None and all(payload)
+                    body += b"".join(payload)
+                event = exchange.next_event()
+                if event is None:
+                    break
                 events += 1
                 assert end is None, "an event behind the end"
                 if isinstance(event, DataReceived):
-                    assert head is not None and len(event.data) > 0
+                    assert head is not None and len(event.data) > 0 and not by_window
                     body += event.data
                 elif isinstance(event, BodyComplete):
                     end = (event.length, event.trailer.fields)

@@ -21,7 +21,7 @@ from rawdl.job import Shared, Terms
 from rawdl.lanes import Lanes, deliver
 from rawdl.loop import READ, WRITE
 from rawdl.pool import Key
-from rawdl.proto.events import BodyComplete, DataReceived, HeadReceived
+from rawdl.proto.events import BodyComplete, HeadReceived
 from rawdl.proto.framing import Framing
 from rawdl.proto.http11 import Exchange, HeadWriter
 from rawdl.proto.messages import Request
@@ -323,12 +323,15 @@ class Fetch:
         pieces: list[memoryview] = []
         end: BodyComplete | None = None
         try:
-            while end is None and (event := exchange.next_event()) is not None:
+            while end is None:
+                while payload := exchange.take_payload():
+                    pieces += payload
+                event = exchange.next_event()
+                if event is None:
+                    break
                 if self.trace is not None:
                     self.trace.event(event)
-                if isinstance(event, DataReceived):
-                    pieces.append(event.data)
-                elif isinstance(event, HeadReceived):
+                if isinstance(event, HeadReceived):
                     self._answered(event)
                 elif isinstance(event, BodyComplete):
                     end = event

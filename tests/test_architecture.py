@@ -50,7 +50,7 @@ LAYERS: dict[str, set[str]] = {
     "task": {"errors", "driver", "results", "proto."},
     "alarm": {"loop", "proto."},
     "throttle": {"loop", "proto."},
-    "lanes": {"loop", "connection", "sinks", "proto."},
+    "lanes": {"errors", "loop", "connection", "sinks", "proto."},
     "job": {"errors", "loop", "dial", "lanes", "pool", "sinks", "partfile", "task", "proto."},
     "fetch": {"errors", "loop", "alarm", "throttle", "connection", "dial", "lanes", "pool", "job", "results", "sinks"}
     | {"proto."},

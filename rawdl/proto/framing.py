@@ -2,7 +2,8 @@
 
 Each framing has the same surface.  ``window()`` is how many of the next wire bytes are certainly payload: those may
 pass by without being looked at, if ``advance(n)`` is told.  Everything else goes through ``take(data, at)``, which
-returns the next piece of payload (None: no more in this data) and the index behind what it has read.
+returns payload in pieces and the index behind what it has read.  With none, this data has no more of it; what follows
+some may be more of it, or wrong.
 
 A framing never reads past the end of the body, whatever follows.
 """
@@ -47,7 +48,7 @@ class Framing(Protocol):
 
     def advance(self, n: int) -> None: ...
 
-    def take(self, data: memoryview, at: int) -> tuple[memoryview | None, int]: ...
+    def take(self, data: memoryview, at: int) -> tuple[list[memoryview], int]: ...
 
     def end_at_close(self) -> bool: ...
 
@@ -74,12 +75,12 @@ class ContentLength:
         self.received += n
         self.complete = self.received == self.length
 
-    def take(self, data: memoryview, at: int) -> tuple[memoryview | None, int]:
+    def take(self, data: memoryview, at: int) -> tuple[list[memoryview], int]:
         if at == len(data):
-            return None, at
+            return [], at
         piece = data[at : at + self.window()]
         self.advance(len(piece))
-        return piece, at + len(piece)
+        return [piece], at + len(piece)
 
     def end_at_close(self) -> bool:
         return False
@@ -106,14 +107,14 @@ class UntilClose:
     def advance(self, n: int) -> None:
         self.received += n
 
-    def take(self, data: memoryview, at: int) -> tuple[memoryview | None, int]:
+    def take(self, data: memoryview, at: int) -> tuple[list[memoryview], int]:
         if at == len(data):
-            return None, at
+            return [], at
         if not self.window():
             check_size(self.received + len(data) - at, self._limit)
         piece = data[at : at + self.window()]
         self.received += len(piece)
-        return piece, at + len(piece)
+        return [piece], at + len(piece)
 
     def end_at_close(self) -> bool:
         self.complete = True
@@ -140,14 +141,15 @@ _NEXT_CHUNK: Final = re.compile(rb"\r\n([0-9A-Fa-f]{1,16})\r\n")
 _MOST_DIGITS: Final = 16  # of a bare size
 _NAME: Final = re.compile(_TOKEN)
 _FOLD: Final = re.compile(rb"\r\n[ \t]+")  # RFC 9112 5.2
-# Chunks smaller than this are copied together: an event each would cost more than the copy.
+_NO_CHUNK: Final = re.compile(rb"(?!)")
+# Chunks smaller than this are copied together: to handle each would cost more than the copy.
 _SMALL: Final = 1024
 
 
 class Chunked:
     """A body in chunks (RFC 9112 7.1), read as strictly as its grammar is written.
 
-    Where small chunks follow one another in the same data, their payload comes in one piece.
+    Where small chunks follow one another in the same data, their payload is one piece.
     """
 
     __slots__ = (
@@ -155,6 +157,7 @@ class Chunked:
         "_left",
         "_limits",
         "_line",
+        "_next_chunk",
         "_state",
         "complete",
         "length",
@@ -174,6 +177,7 @@ class Chunked:
         self._left = 0  # payload bytes of this chunk that are still to come
         self._line = b""  # a chunk line, or the trailer section, of which only the beginning has come
         self._extension_bytes = 0
+        self._next_chunk = (_NEXT_CHUNK if limits.chunk_line >= _MOST_DIGITS else _NO_CHUNK).match
 
     def window(self) -> int:
         return self._left
@@ -187,59 +191,52 @@ class Chunked:
     def end_at_close(self) -> bool:
         return False
 
-    def take(self, data: memoryview, at: int) -> tuple[memoryview | None, int]:
-        """Return the next payload; this is the parser, hence its length."""
-        small: list[memoryview] = []
+    def take(self, data: memoryview, at: int) -> tuple[list[memoryview], int]:
+        pieces: list[memoryview] = []
         end = len(data)
         while at < end and not self.complete:
-            if self._left:
-                piece = data[at : at + self._left]
-                if small and len(piece) >= _SMALL:
-                    break
-                at += len(piece)
-                self.advance(len(piece))
-                if not small and (len(piece) >= _SMALL or at == end):
-                    return piece, at
-                small.append(piece)
-                if not self._left:
-                    at = self._take_small(data, at, small)
-            elif (match := self._next_chunk(data, at)) is not None:
-                self._left = int(match[1], 16)
-                self._state = _State.DATA
-                at = match.end()
-            elif small:
-                break  # what comes may be an error: first hand out what came before it
-            else:
-                at = self._read_line(data, at)
-        return (memoryview(b"".join(small)) if small else None), at
+            if self._left or (self._state is _State.DATA_END and not self._line):
+                at = self._take_chunks(data, at, pieces)
+                if pieces or at == end:
+                    break  # what comes may be an error: first hand out what came before it
+            at = self._read_line(data, at)
+        return pieces, at
 
-    def _take_small(self, data: memoryview, at: int, pieces: list[memoryview]) -> int:
-        """Gather the small chunks that follow, as long as they are whole and bare; return the index behind the last.
+    def _take_chunks(self, data: memoryview, at: int, pieces: list[memoryview]) -> int:
+        """Gather the rest of this chunk and those that follow, as long as nothing is odd; return the index behind them.
 
-        A server may send a body byte by byte: this is what keeps that at a microsecond each.
+        This is the parser of nearly all bodies, hence its length: a server may send one byte by byte.
         """
-        if self._limits.chunk_line < _MOST_DIGITS:
-            return at
-        room, end = self._room(), len(data)
-        while (match := _NEXT_CHUNK.match(data, at)) is not None:
-            size, start = int(match[1], 16), match.end()
-            if not 0 < size < _SMALL or size > room or start + size > end:
+        next_chunk, end, small = self._next_chunk, len(data), []
+        left, received = self._left, self.received
+        most = LARGEST if self._limits.body is None else self._limits.body
+        while at < end:
+            if left:
+                piece = data[at : at + left]
+                size = len(piece)
+                at += size
+                left -= size
+                received += size
+                if size < _SMALL:
+                    small.append(piece)
+                    continue
+                if small:
+                    pieces.append(_joined(small))
+                    small = []
+                pieces.append(piece)
+                continue
+            match = next_chunk(data, at)
+            if match is None:
                 break
-            at = start + size
-            pieces.append(data[start:at])
-            room -= size
-            self.received += size
+            size = int(match[1], 16)
+            if not 0 < size <= most - received:
+                break
+            left, at = size, match.end()
+        if small:
+            pieces.append(_joined(small))
+        self._left, self.received = left, received
+        self._state = _State.DATA if left else _State.DATA_END
         return at
-
-    def _next_chunk(self, data: memoryview, at: int) -> re.Match[bytes] | None:
-        """Match the end of a chunk's data and the bare size of the next, if that is what comes and nothing is wrong."""
-        if self._state is not _State.DATA_END or self._line or self._limits.chunk_line < _MOST_DIGITS:
-            return None
-        match = _NEXT_CHUNK.match(data, at)
-        return match if match and 0 < int(match[1], 16) <= self._room() else None
-
-    def _room(self) -> int:
-        return LARGEST if self._limits.body is None else self._limits.body - self.received
 
     def _read_line(self, data: memoryview, at: int) -> int:
         """Read on until a chunk line, or the trailer section, is whole; return the index behind it."""
@@ -301,6 +298,10 @@ class Chunked:
 
     def __repr__(self) -> str:
         return f"chunked {self.received}, {self._state.value}"
+
+
+def _joined(pieces: list[memoryview]) -> memoryview:
+    return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
 
 
 class _State(StrEnum):

@@ -39,7 +39,8 @@ class Exchange:
     Send what `data_to_send` returns, telling `data_sent` how much of it went.  Feed what arrives to `receive_data`, and
     after each piece call `next_event` until it returns None; only then feed the next.  At the peer's close call
     `receive_eof`, and drain again.  While ``body_window()`` is above 0, that many of the next bytes are payload: they
-    need not be fed if `advance` is told of them.
+    need not be fed if `advance` is told of them.  Who calls `take_payload` until it returns nothing, before each
+    `next_event`, saves the events for payload.
 
     `next_event` raises `ProtocolError` (`IncompleteHead` and `IncompleteBody` are two) and `TooLarge`, nothing else;
     after one, the exchange is over.
@@ -56,6 +57,7 @@ class Exchange:
         "_informational",
         "_limits",
         "_outgoing",
+        "_pieces",
         "_reasons",
         "request",
         "state",
@@ -75,6 +77,7 @@ class Exchange:
         self._outgoing = (writer or HeadWriter()).head(request)
         self._data = _NOTHING
         self._at = 0  # how much of _data has been read
+        self._pieces: list[memoryview] = []  # payload of it that has yet to be handed out, the next one last
         self._head = b""  # the head in work
         self._head_bytes = 0  # of all heads that are done with
         self._informational = 0
@@ -96,7 +99,7 @@ class Exchange:
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Feed what has arrived.  The data must not change until `next_event` has returned None."""
-        assert self._at == len(self._data), "drain next_event() first"
+        assert self._at == len(self._data) and not self._pieces, "drain next_event() first"
         assert self._closed is None, "data after the end of data"
         self._data = memoryview(data)
         self._at = 0
@@ -123,9 +126,25 @@ class Exchange:
             self._at = len(self._data)
         return None
 
+    def take_payload(self) -> list[memoryview]:
+        """Return the payload that comes next, as `next_event` does piece by piece; empty: something else is next.
+
+        Raises as that does.
+        """
+        assert not self._pieces, "next_event() has begun to hand it out"
+        if self.state is not State.BODY or self.body_complete:
+            return []
+        assert self._framing is not None
+        try:
+            pieces, self._at = self._framing.take(self._data, self._at)
+        except BaseException:
+            self.state = State.FAILED
+            raise
+        return pieces
+
     def body_window(self) -> int:
         """Return how many of the next wire bytes are payload; 0 where that is not certain."""
-        if self.state is not State.BODY or self._at < len(self._data):
+        if self.state is not State.BODY or self._at < len(self._data) or self._pieces:
             return 0
         assert self._framing is not None
         return self._framing.window()
@@ -341,10 +360,10 @@ class Exchange:
     def _next_of_body(self) -> Event | None:
         framing = self._framing
         assert framing is not None
-        if not framing.complete:
-            piece, self._at = framing.take(self._data, self._at)
-            if piece is not None:
-                return DataReceived(piece)
+        if not self._pieces:
+            self._pieces = self.take_payload()[::-1]
+        if self._pieces:
+            return DataReceived(self._pieces.pop())
         if framing.complete or self._ended_by_close(framing):
             return self._complete(framing)
         return None

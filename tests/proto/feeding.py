@@ -72,7 +72,7 @@ def feed(
     eof: str | None = "clean",
     by_window: bool = False,
 ) -> Outcome:
-    """Feed the pieces, then the peer's close; ``by_window`` lets payload pass by wherever the exchange allows that."""
+    """Feed the pieces, then the peer's close; ``by_window`` has payload pass by events wherever the exchange allows."""
     exchange = exchange_for(method, header, limits=limits)
     events: list[Event] = []
     body, count, error = bytearray(), 0, None
@@ -93,6 +93,7 @@ def feed(
 
 
 def drained(exchange: Exchange, pieces: Iterable[bytes], eof: str | None, by_window: bool) -> Iterator[Event | bytes]:
+    results_of = all_of if by_window else events_of
     for piece in pieces:
         if by_window and 0 < len(piece) <= exchange.body_window():
             exchange.advance(len(piece))
@@ -100,9 +101,9 @@ def drained(exchange: Exchange, pieces: Iterable[bytes], eof: str | None, by_win
         else:
             buffer = bytearray(piece)
             exchange.receive_data(memoryview(buffer))
-            yield from events_of(exchange)
+            yield from results_of(exchange)
             buffer[:] = b"\xaa" * len(buffer)
-        yield from events_of(exchange)
+        yield from results_of(exchange)
         if exchange.state is State.DONE:
             return
     if eof is not None:
@@ -115,6 +116,18 @@ def events_of(exchange: Exchange) -> Iterator[Event]:
         yield event
 
 
+def all_of(exchange: Exchange) -> Iterator[Event | bytes]:
+    """Drain without an event for each piece of payload: then no event has any."""
+    while True:
+        while pieces := exchange.take_payload():
+            yield b"".join(pieces)
+        event = exchange.next_event()
+        if event is None:
+            return
+        assert not isinstance(event, DataReceived)
+        yield event
+
+
 def in_order(events: list[Event | bytes]) -> None:
     """Interim heads, one head, data, one end: and nothing else."""
     ranks = {InformationalReceived: 0, HeadReceived: 1, DataReceived: 2, bytes: 2, BodyComplete: 3}
@@ -124,10 +137,10 @@ def in_order(events: list[Event | bytes]) -> None:
 
 
 def three_ways(data: bytes, **options) -> Outcome:
-    """Return what came of the data as one piece; fail if it depends on the cut, or on what lies behind the end."""
+    """Return what came of the data as one piece; fail if it depends on the cut, on events, or on what lies behind."""
     whole = feed([data], **options)
     bytewise = feed([data[i : i + 1] for i in range(len(data))], **options)
-    assert bytewise.gist == whole.gist
+    assert bytewise.gist == whole.gist == feed([data], by_window=True, **options).gist
     if whole.end is not None and CloseReason.UNTIL_CLOSE not in whole.reasons:
         trailing = feed([data + BEHIND], **options)
         assert trailing.gist == whole.gist

@@ -384,6 +384,18 @@ def test_small_chunks_come_together() -> None:
     assert pieces == [b"a" * 1000, b"b" * 2048, b"c" * 1000]
 
 
+def test_payload_comes_without_events_too() -> None:
+    exchange = exchange_for()
+    exchange.receive_data(HEAD + b"800\r\n" + b"b" * 2048 + b"\r\n1\r\nc\r\n2;x\r\nde\r\n3\r\nf")
+    assert exchange.take_payload() == [], "the head comes first"
+    exchange.next_event()
+    assert exchange.take_payload() == [b"b" * 2048, b"c"]
+    assert (exchange.received, exchange.body_window()) == (2049, 0)
+    assert exchange.take_payload() == [b"def"]
+    assert exchange.take_payload() == [] and exchange.next_event() is None
+    assert exchange.body_window() == 2
+
+
 def test_what_came_before_an_error_is_handed_out() -> None:
     for wrong in (b"XX", b"\r\ng\r\n", b"\r\n5;\r\n", b"\r\n0\r\nno colon\r\n\r\n"):
         got = three_ways(HEAD + b"2\r\nab\r\n2\r\ncd\r\n2\r\nef" + wrong)
@@ -428,10 +440,10 @@ def test_taking(size: int, make: Callable[[], Framing], wire: bytes, before: str
     assert repr(framing) == before and not framing.complete
     while at < len(wire):
         view = memoryview(wire)[: at + size]
-        piece, at = framing.take(view, at)
-        payload += bytes(piece or b"")
+        pieces, at = framing.take(view, at)
+        payload += b"".join(pieces)
         assert framing.received == len(payload)
-    assert framing.take(memoryview(wire), at) == (None, at)
+    assert framing.take(memoryview(wire), at) == ([], at)
     assert payload == b"hello" and repr(framing) == after
     assert framing.trailer.fields == ()
 
