@@ -33,12 +33,16 @@ RANGE = re.compile(r"bytes=(\d+)-(\d*)$")
 
 
 class Tally(NamedTuple):
-    """What the origin did for one measurement: `sent` are octets of bodies, `busy` the seconds in which it sent any."""
+    """What the origin did for one measurement: `sent` are octets of bodies, `busy` the seconds in which it sent any.
+
+    `began` is when the first connection came, by `time.monotonic`, which all processes share.
+    """
 
     sent: int
     responses: int
     cuts: int
     busy: float
+    began: float
 
 
 class FlakyOrigin:
@@ -104,6 +108,7 @@ class Run:
         self._random = random.Random(seed)
         self._cuts = 0
         self._served: list[Served] = []
+        self._began = 0.0
         self.changed = threading.Condition()
 
     def begin_response(self) -> tuple[Served, int | None, bool]:
@@ -124,6 +129,7 @@ class Run:
     def join(self, change: int) -> None:
         """Count a connection that begins (1) or ends (-1)."""
         with self.changed:
+            self._began = self._began or time.monotonic()
             self.live += change
             self.changed.notify_all()
 
@@ -132,7 +138,8 @@ class Run:
         with self.changed:
             self.changed.wait_for(lambda: not self.live, SETTLED)
             sent = sum(served.sent for served in self._served)
-            return Tally(sent, len(self._served), self._cuts, union([(s.started, s.ended) for s in self._served]))
+            busy = union([(served.started, served.ended) for served in self._served])
+            return Tally(sent, len(self._served), self._cuts, busy, self._began)
 
 
 def union(spans: list[tuple[float, float]]) -> float:

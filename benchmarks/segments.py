@@ -6,10 +6,10 @@ for how to read it.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
@@ -81,16 +81,17 @@ class Case:
         """Measure one download in a process of its own, and see that the file is the right one."""
         self._origin.begin(self._pace, size=self.size)
         try:
-            out, cpu, wall, _ = run(self._command(client))
+            _, cpu, wall, _ = run(self._command(client))
+            ended = time.monotonic()
             tally = self._origin.end()
             if not self._path.exists() or sha256(self._path.read_bytes()).digest() != self._digest:
                 raise Failed("a WRONG FILE, told as a success")
         finally:
             self._path.unlink(missing_ok=True)
-        own = json.loads(out.splitlines()[-1]) if client != "aria2c" else {"wall": wall}
         extra = {
             "times": wall / self.least,
-            "work_times": own["wall"] / self.least,
+            "connected": ended - tally.began,
+            "connected_times": (ended - tally.began) / self.least,
             "overhead": tally.sent - self.size,
             "responses": tally.responses,
         }
@@ -112,8 +113,9 @@ def show(case: Case, rounds: int, results: dict[str, Result]) -> str:
             name,
             number(result.median("times"), 3),
             spread(result.values("times")),
-            number(result.median("work_times"), 3),
             number(result.ratio(aria, "wall"), 3),
+            number(result.median("connected_times"), 3),
+            number(result.ratio(aria, "connected"), 3),
             number(result.median("wall")),
             number(result.median("cpu")),
             number(result.median("overhead") / 1024, 0),
@@ -121,7 +123,8 @@ def show(case: Case, rounds: int, results: dict[str, Result]) -> str:
         ]
         for name, result in sorted(results.items(), key=lambda item: item[1].median("wall"))
     ]
-    header = ["client", "× least", "least–most", "without start", "× aria2c", "wall s", "CPU s", "KiB more", "requests"]
+    header = ["client", "× least", "least–most", "× aria2c", "connected × least", "connected × aria2c"]
+    header += ["wall s", "CPU s", "KiB more", "requests"]
     return table(f"{case.name}, {case.size / MB:.0f} MB, {rounds} rounds", header, rows)
 
 
