@@ -27,8 +27,8 @@ class TokenBucket:
     """A rate limit, for any number of readers: each keeps to it by its own `Pace`.
 
     ``rate`` is in bytes per second.  At most ``burst`` bytes pile up while nobody reads (default: 0.25 s of the rate);
-    that many are there at the beginning.  So over any span of time no more is read than ``rate * span + burst``, and
-    what the last reader took beyond what it was allowed.
+    at the beginning there is one turn.  So over any span of time no more is read than ``rate * span + burst``, from the
+    beginning on no more than ``rate * span + turn``, and what the last reader took beyond what it was allowed.
 
     Readers take turns, of ``turn`` bytes at most.  Whoever may not read waits in line, and first come is first served:
     n readers that have always something to read get the n-th part each, and what one leaves goes to the others.
@@ -43,7 +43,7 @@ class TokenBucket:
         self.rate = rate
         self.burst = max(rate * _BURST_SECONDS if burst is None else burst, _TURNS_PER_BURST)
         self.turn = int(min(max(rate * _TURN_SECONDS, 1), self.burst / _TURNS_PER_BURST, _MAX_TURN))
-        self._level = float(self.burst)  # below zero: more was read than was there
+        self._level = float(self.turn)  # below zero: more was read than was there
         self._at = now
         self._waiting: dict[Pace, float] = {}  # in the order in which they came, with when each is to ask again
 
