@@ -321,22 +321,8 @@ class Fetch:
         exchange = self._exchange
         assert exchange is not None
         pieces: list[memoryview] = []
-        end: BodyComplete | None = None
         try:
-            while end is None:
-                while payload := exchange.take_payload():
-                    pieces += payload
-                event = exchange.next_event()
-                if event is None:
-                    break
-                if self.trace is not None:
-                    self.trace.event(event)
-                if isinstance(event, HeadReceived):
-                    self._answered(event)
-                elif isinstance(event, BodyComplete):
-                    end = event
-                if self._over:
-                    return None
+            end = self._drain(exchange, pieces)
         finally:
             if pieces and not self._over:
                 assert self._sink is not None
@@ -352,6 +338,20 @@ class Fetch:
         if pieces:
             self.owner.fetch_received(exchange.received)
         return self._receive_body
+
+    def _drain(self, exchange: Exchange, pieces: list[memoryview]) -> BodyComplete | None:
+        """Gather the payload that has come, see to the head, and return the end of the body if that has come."""
+        while not self._over:
+            while payload := exchange.take_payload():
+                pieces += payload
+            event = exchange.next_event()
+            if event is not None and self.trace is not None:
+                self.trace.event(event)
+            if event is None or isinstance(event, BodyComplete):
+                return event
+            if isinstance(event, HeadReceived):
+                self._answered(event)
+        return None
 
     def _answered(self, head: HeadReceived) -> None:
         """Have the owner look at the head, before any of the body."""
