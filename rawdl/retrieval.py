@@ -292,18 +292,18 @@ class Retrieval:
         self.surplus += end.surplus
         total, stop = course.total, self._origin + end.length
         there = max(course.base, stop)
-        assert self._telling.headers is not None and self._fetch is not None
         if course.asked is not None and total is not None and self._origin < stop < total:
             # A 206 may bring less than was asked for (RFC 9110 15.3.7), and what follows has no seam then.
             course.base = course.best = there
             self._uncompared = there - stop
+            assert self._fetch is not None
             self._fetch.release()
             self.ask()
             return
         if total is not None and there < total:
             message = f"{there} of {total} bytes are there: the response had {end.length}"
             raise IncompleteBody(message, received=end.length, expected=total - self._origin)
-        self._store.promise(end.trailer, partial=self._telling.headers.status_code == 206)
+        self._store.promise(end.trailer, partial=course.asked is not None)
         self._owner.finish(there)
 
     # What a crew tells

@@ -318,6 +318,21 @@ def test_H12_the_content_digest_of_a_206_is_of_the_part(bench: Bench):
     bench.assert_whole()
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_H12_the_content_digest_in_the_trailer_of_a_206_is_of_the_part(right: bool, bench: Bench):
+    """Also in the task that a 200 has begun; what is said of the whole counts there as anywhere."""
+    bench.resource.part_framing = "chunked"
+    trailer = (("Content-Digest", digest(BODY[CUT - OVERLAP :])), ("Repr-Digest", digest(BODY if right else OTHER)))
+    bench.resource.like = Script(trailer=trailer)
+    attempt = bench.attempt(CUT_HERE, retry=AT_ONCE)
+    assert bench.asked == [None, FROM_CUT]
+    if right:
+        assert attempt.result.checksum == SHA256
+        bench.assert_whole()
+    else:
+        assert_mismatch(attempt, f"sha256:{hashlib.sha256(OTHER).hexdigest()}")
+
+
 def test_H12_the_206_does_not_repeat_the_digest(target: Target, bench: Bench):
     bench.resource.like = Script(header=(("Repr-Digest", digest(BODY)),))
     bench.leave_out("Repr-Digest")
