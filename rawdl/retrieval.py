@@ -294,7 +294,7 @@ class Retrieval:
         there = max(course.base, stop)
         if course.asked is not None and total is not None and self._origin < stop < total:
             # A 206 may bring less than was asked for (RFC 9110 15.3.7), and what follows has no seam then.
-            course.base = course.best = there
+            course.base = there
             self._uncompared = there - stop
             assert self._fetch is not None
             self._fetch.release()

@@ -7,6 +7,7 @@ import io
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 import rawdl
 from rawdl.proto.ranges import OVERLAP
-from tests.origin import Answer
+from tests.origin import Answer, Request
 from tests.resource import DAY_LATER, LAST_MODIFIED, Fault, Resource, Span, redirect
 from tests.resuming import AT_ONCE, BODY, CUT, FROM_CUT, OTHER, SHA256, Attempt, Bench
 from tests.sim import Script, World, http_peer
@@ -168,6 +169,44 @@ def test_R14_S33_a_new_byte_gives_the_tries_back(bench: Bench):
     attempt = bench.attempt(*faults, retry=rawdl.Retry(attempts=2, backoff=0))
     assert len(attempt.result.attempts) == 41
     bench.assert_whole()
+
+
+def no_longer_than(count: int, script: Script, span: Span | None) -> Script:
+    """Make a 206 that brings so many bytes at most."""
+    if script.status != 206 or span is None:
+        return script
+    first, last = span.first, min(span.last, span.first + count - 1)
+    fields = dict(script.header) | {"Content-Range": f"bytes {first}-{last}/{len(BODY)}"}
+    return replace(script, body=BODY[first : last + 1], header=tuple(fields.items()))
+
+
+def test_R8_R14_S33_what_a_short_206_has_brought_gives_the_tries_back(bench: Bench):
+    """Each is followed by a 503, of which there are more in all than there are tries."""
+    bench.break_off()
+
+    def answer(request: Request) -> Script:
+        script = no_longer_than(OVERLAP + 1000, bench.resource(request), bench.resource.spans[-1])
+        return script if len(bench.asked) % 2 else Script(status=503, body=b"not now")
+
+    bench.listener.peer = http_peer({"/a": answer})
+    assert len(bench.attempt(retry=AT_ONCE).result.attempts) > 3
+    bench.assert_whole()
+
+
+@pytest.mark.usefixtures("leaves_parts")
+def test_R8_R14_S32_what_a_short_206_has_brought_once_more_is_nothing_new(bench: Bench):
+    """A 200 that breaks off, a short 206, one that breaks off, one of no use, and all over again."""
+    faults = (Fault(in_body=CUT), None, Fault(in_body=OVERLAP + 1000), None)
+
+    def answer(request: Request) -> Script:
+        turn = len(bench.asked) % 4
+        assert len(bench.asked) < 40, "it goes on for ever"
+        bench.resource.ranges, bench.resource.faults = ("honour", "honour", "honour", "other-etag")[turn], faults[turn:]
+        script = bench.resource(request)
+        return no_longer_than(OVERLAP + 1000, script, bench.resource.spans[-1]) if turn == 1 else script
+
+    bench.listener.peer = http_peer({"/a": answer})
+    bench.attempt(retry=AT_ONCE).error  # noqa: B018 (it fails, whatever the error)
 
 
 @pytest.mark.usefixtures("leaves_parts")
