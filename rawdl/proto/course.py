@@ -36,6 +36,7 @@ from rawdl.proto.url import URL
 if TYPE_CHECKING:
     from rawdl.proto.auth import Authority
     from rawdl.proto.checksums import Checksum
+    from rawdl.proto.mirrors import Mirror
 
 # The body of a redirect is read to its end, for the connection's sake, if that costs less than a new connection: some
 # 14 KB come with the first round trip (RFC 6928), and a new one with TLS costs three of those.
@@ -104,6 +105,7 @@ class Course:
         "_description",
         "_head",
         "_header",
+        "_left",
         "_redirects",
         "_request",
         "_resume",
@@ -134,6 +136,7 @@ class Course:
     ) -> None:
         self._request = request
         self.mirrors = list(mirrors)  # that have not been tried
+        self._left: tuple[URL, ...] = ()  # those that have, and failed
         self._header = header
         self._authority = authority  # None: there are no credentials at all
         self._cookie_source = cookies
@@ -351,8 +354,13 @@ class Course:
             return
         from rawdl.proto.mirrors import mirrors_of
 
-        known = {str(self.url), *map(str, self.mirrors)}
-        self.mirrors += [URL.parse(mirror.url) for mirror in mirrors_of(header, self.url) if mirror.url not in known]
+        self._add(mirrors_of(header, self.url))
+
+    def _add(self, mirrors: Iterable[Mirror]) -> None:
+        """Take those that are new: two that name one another would send us to and fro for ever."""
+        known = {(url.origin, url.target) for url in (self.url, *self.mirrors, *self._left)}
+        urls = [URL.parse(mirror.url) for mirror in mirrors]
+        self.mirrors += [url for url in urls if (url.origin, url.target) not in known]
 
     def goes_alone(self, error: DownloadError) -> bool:
         """Ask the same server for the whole, if what it has brought together with its mirrors is wrong."""
@@ -369,6 +377,7 @@ class Course:
         """
         if not self.mirrors or not _is_of_the_server(error):
             return False
+        self._left += (self._request.url, self.url)
         url, header = self.mirrors.pop(0), self._fields()
         if url.origin != self.url.origin:
             header = crossing(header)
@@ -409,7 +418,7 @@ class Course:
         checksum = Checksum.parse(file.checksum) if file is not None and file.checksum is not None else None
         if file is None or checksum is None or checksum.name not in TRUSTED:
             return None
-        self.mirrors += [URL.parse(mirror.url) for mirror in file.urls if mirror.url != str(self.url)]
+        self._add(file.urls)
         return checksum
 
     def _tries(self) -> Attempts:

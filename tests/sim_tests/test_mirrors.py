@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import rawdl
 from tests.once import ONE_TRY
 from tests.origin import Request, Script
 from tests.resource import Fault, Resource
-from tests.resuming import BODY, OTHER, SHA256, Attempt
+from tests.resuming import AT_ONCE, BODY, OTHER, SHA256, Attempt
 from tests.sim import Link, World, http_peer
 
 A, B, C, D = (f"{letter}.example.org" for letter in "abcd")
@@ -260,6 +260,35 @@ def test_a_document_helps_a_sink_that_can_begin_anew(sites: Sites):
     client = sites.world.client(retry=ONE_TRY)
     assert client.download_file(url=url, sink=sink).result().checksum == SHA256
     assert sink.getvalue() == BODY
+
+
+def naming(sites: Sites, answer: Resource, *hosts: str) -> Callable[[Request], Script]:
+    """Serve a resource that tells of mirrors and of a document, and promises BODY; it is not asked for ever."""
+    digest = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
+    link = ", ".join(f"<http://{host}/f>; rel=duplicate" for host in hosts)
+    answer.like = Script(header=(("Link", link), ("Repr-Digest", f"sha-256=:{digest}:"), *DESCRIBED))
+
+    def respond(request: Request) -> Script:
+        assert len(answer.log) < 20, "it goes on for ever"
+        return answer(request)
+
+    return respond
+
+
+@pytest.mark.usefixtures("leaves_parts")
+@pytest.mark.parametrize("retry", [ONE_TRY, AT_ONCE])
+@pytest.mark.parametrize("wrong", [True, False])
+@pytest.mark.parametrize("user", ["", "u:p@"])
+def test_mirrors_that_name_one_another_have_a_turn_each(sites: Sites, wrong: bool, user: str, retry: rawdl.Retry):
+    """By Link, and by the document that all of them name."""
+    body, faults = (OTHER, []) if wrong else (BODY, [Fault(in_body=0)] * 20)
+    hosts = {A: (B, C), B: (A, C), C: (A, B)}
+    for host, others in hosts.items():
+        sites.serve(host, naming(sites, Resource(body, faults=list(faults)), *others))
+    sites.serve(D, described(*(f"http://{host}/f" for host in hosts)))
+    error = sites.get(f"http://{user}{A}/f", retry=retry).error
+    assert isinstance(error, rawdl.ChecksumError if wrong else rawdl.IncompleteBody)
+    assert [len(sites.seen[host]) for host in hosts] == [1 if wrong else retry.attempts] * 3
 
 
 @pytest.mark.usefixtures("leaves_parts")
