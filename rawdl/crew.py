@@ -119,7 +119,10 @@ class Crew:
         self._members.append(member)
         self._active = True
         self.shared.loop.call_soon(self._recruit)
-        return member.adopt(fetch, segment)
+        sink = member.adopt(fetch, segment)
+        if fetch.paused:  # by a listener that was told of the head
+            self.pause()
+        return sink
 
     def begin(self, slot: Slot, marks: Marks) -> None:
         """Begin again, after the last member has failed."""

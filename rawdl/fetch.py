@@ -86,7 +86,6 @@ class Fetch:
         "_lanes",
         "_marks",
         "_over",
-        "_paused",
         "_request",
         "_shared",
         "_sink",
@@ -95,6 +94,7 @@ class Fetch:
         "_throttle",
         "framing",
         "owner",
+        "paused",
         "trace",
     )
 
@@ -122,7 +122,7 @@ class Fetch:
         self._exchange: Exchange | None = None
         self._sink: Sink | None = None  # once there is a head
         self._lanes: Lanes | None = None  # once more of the body is to come than came with the head
-        self._paused = False
+        self.paused = False
         self._over = False
         self._step: Step | None = self._open
         self.framing: Framing | None = None  # of the body, once there is a head
@@ -144,7 +144,7 @@ class Fetch:
         return exchange.received if exchange is not None else 0
 
     def __repr__(self) -> str:
-        state = "over" if self._over else "paused" if self._paused else self._alarm.phase or "not waiting"
+        state = "over" if self._over else "paused" if self.paused else self._alarm.phase or "not waiting"
         return f"<Fetch {self._request.url.redacted} {state}, {self.received} bytes>"
 
     # Getting a connection
@@ -184,7 +184,7 @@ class Fetch:
             self._marks.tls_end = now
         self._dial = None
         self._connection = connection
-        if self._paused:
+        if self.paused:
             connection.watch(READ, self._on_ready)
             connection.rest()
         self._advance()
@@ -382,7 +382,7 @@ class Fetch:
                 self.owner.fetch_received(exchange.received)
             elif (following := self._take_events()) != self._receive_body:
                 return following
-            if self._over or self._paused or self.owner.stopping or (lanes.emptied and not connection.pending()):
+            if self._over or self.paused or self.owner.stopping or (lanes.emptied and not connection.pending()):
                 return None
         if connection.pending():
             self._shared.loop.call_soon(self._advance)  # no readiness will be reported for what is decrypted already
@@ -442,7 +442,7 @@ class Fetch:
     def _advance(self) -> None:
         """Run steps until one has to wait."""
         try:
-            while not self._over and not self._paused and self._dial is None and self._step is not None:
+            while not self._over and not self.paused and self._dial is None and self._step is not None:
                 following = self._step()
                 if following is None:
                     return
@@ -489,7 +489,7 @@ class Fetch:
 
     def pause(self) -> None:
         """Stop reading; what is being connected goes on being that."""
-        self._paused = True
+        self.paused = True
         if self._throttle is not None:
             self._throttle.stop()
         self._rest()
@@ -498,7 +498,7 @@ class Fetch:
         """End a pause."""
         if self._over:
             return
-        self._paused = False
+        self.paused = False
         self._go_on()
         self._shared.loop.call_soon(self._advance)  # not here: somebody else may be using the buffer
 

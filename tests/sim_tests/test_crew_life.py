@@ -190,6 +190,19 @@ def test_T20_pause_and_resume_in_each_listener(bench: CrewBench):
     bench.assert_whole()
 
 
+def test_T20_T34_a_pause_in_the_header_listener_comes_before_the_others(bench: CrewBench):
+    client = bench.world.client()
+    attempt = bench.begin(client, low_speed=(1000, 5))
+    attempt.react("headers", lambda event: attempt.task.pause())
+    for _ in range(40):
+        client.step(0.5)
+    assert (len(bench.world.conns), attempt.task.state) == (1, rawdl.TaskState.PAUSED)
+    attempt.task.resume()
+    client.run()
+    assert (bench.most, attempt.result.attempts) == (4, ())
+    bench.assert_whole()
+
+
 def test_T34_who_gets_a_place_during_a_pause_waits_for_its_end(bench: CrewBench):
     """Another task of the host ends meanwhile, and one of those that wait could begin."""
     client = bench.world.client(max_per_host=2)
