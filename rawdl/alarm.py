@@ -56,6 +56,8 @@ class Alarm:
         """Watch the speed from now on."""
         if self._low_speed is not None:
             self._floor = SpeedFloor(self._low_speed, self._loop.now)
+            if self._paused:  # by a listener that was told of the head
+                self._floor.pause(self._loop.now)
             self._arm_speed()
 
     def forget_speed(self) -> None:

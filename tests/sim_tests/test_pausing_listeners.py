@@ -155,6 +155,23 @@ def test_S25_clocks_stand_still_and_go_on(world: World, phase: str, limit: float
     assert len(world.requests) == 1
 
 
+@pytest.mark.contract("S25", "T37")
+def test_S25_T37_a_pause_in_the_header_listener_is_no_low_speed(world: World):
+    serve(world, A, Script(body=BODY, stall_at=5000))
+    client = world.client()
+    taken = Journey(client, low_speed=(1.0, 5.0))
+    taken.react("headers", lambda event: taken.task.pause())
+    client.run()
+    sit(world, client, HOURS)
+    assert taken.task.state is rawdl.TaskState.PAUSED
+    taken.task.resume()
+    resumed = world.elapsed
+    travel(client, taken)
+    assert isinstance(taken.error, rawdl.Timeout)
+    assert taken.error.phase == "low_speed"
+    assert world.elapsed == pytest.approx(resumed + 5.0, abs=0.3)
+
+
 @pytest.mark.contract("S25", "T36")
 def test_S25_a_task_that_was_paused_in_the_queue_has_all_of_its_time(world: World):
     serve(world, A, Script(body=b"hello", head_delay=4.0))
