@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from rawdl.alarm import Alarm
 from rawdl.continuation import Continuation
-from rawdl.errors import DownloadError, IncompleteBody, RangeError, StorageError, Timeout, status_error
+from rawdl.errors import DownloadError, IncompleteBody, RangeError, StorageError, Timeout
 from rawdl.fetch import Fetch
 from rawdl.job import Job, Shared
 from rawdl.loop import Timer
@@ -361,7 +361,7 @@ class Member:
         verdict = judge(asked, head)
         if not isinstance(verdict, Append):
             if verdict is None:
-                raise status_error(head.status_code, self.url.redacted)
+                raise crew.course.refused(head, self.url, crew.shared.loop.wall_time)
             raise RangeError(verdict.reason if isinstance(verdict, Restart) else f"{head.status_code} for a range")
         self.answered = True
         crew.owner.crew_answered(head)

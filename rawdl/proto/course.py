@@ -19,6 +19,7 @@ from rawdl.errors import (
     DownloadError,
     ProtocolError,
     RangeError,
+    StatusError,
     StorageError,
     Timeout,
     TooLarge,
@@ -274,6 +275,11 @@ class Course:
         self._begins_anew(head)
         return Take()
 
+    def refused(self, head: HeadReceived, url: URL, wall_clock: Callable[[], float]) -> StatusError:
+        """Return the error for a status that says nothing of one of several ranges, but maybe when to ask again."""
+        self._retry_after = parse_retry_after(head.header.get("retry-after", ""), wall_clock=wall_clock())
+        return status_error(head.status_code, url.redacted)
+
     def _follows(self, status: int) -> bool:
         if self._chain is None:
             chain = Chain(self._request.url, self._header, self._redirects)
@@ -338,8 +344,10 @@ class Course:
         ``least`` new bytes is no progress.
         """
         brought = written - self.best
+        # With several connections another of them may have been refused.
+        retry_after = self._retry_after if isinstance(error, StatusError) else None
         delay = self._tries().failed(
-            error, now, progressed=brought >= least, random=random, retry_after=self._retry_after, brought=brought
+            error, now, progressed=brought >= least, random=random, retry_after=retry_after, brought=brought
         )
         self.best = max(self.best, written)
         return delay

@@ -368,6 +368,19 @@ def test_S33_tries_in_vain_are_counted_by_the_round(connect: Any, bench: CrewBen
     bench.assert_whole()
 
 
+def test_H1_S33_the_next_round_is_when_the_server_says(bench: CrewBench):
+    """They are all sent away; what one of them was told before is nothing to a round that breaks."""
+    bench.allowed, bench.greet = 3, says(503, (("Retry-After", "250"),))
+    bench.break_all_at(0.5)
+    busy = http_peer(Script(status=503, header=(("Retry-After", "60"),), body=b"later\n"))
+    bench.world.after(0.5, setattr, bench.listener, "peer", busy)
+    bench.world.after(50.0, setattr, bench.listener, "peer", bench._serve)
+    attempt = bench.attempt(retry=RETRY)
+    bench.assert_whole()
+    assert [type(error) for error in attempt.result.attempts] == [rawdl.IncompleteBody, rawdl.StatusError]
+    assert 60 < bench.world.elapsed < 65
+
+
 def test_S33_progress_gives_the_tries_back(bench: CrewBench):
     bench.relay(SPEED / 4)
     bench.break_all_at(*range(1, 10))
