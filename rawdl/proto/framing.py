@@ -207,7 +207,7 @@ class Chunked:
 
         This is the parser of nearly all bodies, hence its length: a server may send one byte by byte.
         """
-        next_chunk, end, small = self._next_chunk, len(data), []
+        next_chunk, end, small = self._next_chunk, len(data), bytearray()
         left, received = self._left, self.received
         most = LARGEST if self._limits.body is None else self._limits.body
         while at < end:
@@ -218,11 +218,11 @@ class Chunked:
                 left -= size
                 received += size
                 if size < _SMALL:
-                    small.append(piece)
+                    small += piece  # an object for each would take thirty times its size
                     continue
                 if small:
-                    pieces.append(_joined(small))
-                    small = []
+                    pieces.append(memoryview(small))
+                    small = bytearray()
                 pieces.append(piece)
                 continue
             match = next_chunk(data, at)
@@ -233,7 +233,7 @@ class Chunked:
                 break
             left, at = size, match.end()
         if small:
-            pieces.append(_joined(small))
+            pieces.append(memoryview(small))
         self._left, self.received = left, received
         self._state = _State.DATA if left else _State.DATA_END
         return at
@@ -298,10 +298,6 @@ class Chunked:
 
     def __repr__(self) -> str:
         return f"chunked {self.received}, {self._state.value}"
-
-
-def _joined(pieces: list[memoryview]) -> memoryview:
-    return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
 
 
 class _State(StrEnum):

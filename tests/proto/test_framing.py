@@ -407,6 +407,18 @@ def test_C11_a_flood_of_tiny_chunks_has_few_events() -> None:
     assert got.body == b"x" * 50_000 and got.events == 3
 
 
+def test_I6_C11_a_flood_of_tiny_chunks_takes_no_more_memory_than_it_is_long() -> None:
+    data = memoryview(b"1\r\na\r\n" * 100_000)
+    body = Chunked(LIMITS)
+    tracemalloc.start()
+    try:
+        [piece], _ = body.take(data, 0)
+        assert tracemalloc.get_traced_memory()[1] < len(data)
+    finally:
+        tracemalloc.stop()
+    assert piece == b"a" * 100_000
+
+
 def test_the_window_is_what_is_left_of_the_chunk() -> None:
     exchange = exchange_for()
     exchange.receive_data(HEAD + b"5")
