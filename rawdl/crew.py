@@ -21,7 +21,7 @@ from rawdl.pool import Slot
 from rawdl.proto.course import Course
 from rawdl.proto.events import BodyComplete, HeadReceived
 from rawdl.proto.pacing import TokenBucket
-from rawdl.proto.ranges import OVERLAP, Append, Asked, Restart, judge
+from rawdl.proto.ranges import OVERLAP, Asked
 from rawdl.proto.retry import WORTH_ANOTHER
 from rawdl.proto.segments import Coverage, Plan, Segment
 from rawdl.proto.timeouts import Phase, Timeouts
@@ -358,16 +358,15 @@ class Member:
         """Take the body if it is what was asked for."""
         assert self._asked is not None and self.segment is not None
         crew, asked = self._crew, self._asked
-        verdict = judge(asked, head)
-        if not isinstance(verdict, Append):
-            if verdict is None:
-                raise crew.course.refused(head, self.url, crew.shared.loop.wall_time)
-            raise RangeError(verdict.reason if isinstance(verdict, Restart) else f"{head.status_code} for a range")
+        part = crew.course.part_of(asked, head, self.url, crew.shared.loop.wall_time)
+        if part is None:
+            self._end(None)
+            return Sink()
         self.answered = True
         crew.owner.crew_answered(head)
         sink = self._new_sink(self.segment)
         there = crew.part.read(asked.first, asked.overlap) if asked.overlap else b""
-        return Continuation(sink, there, verdict.length, framed=head.framing.length is not None)
+        return Continuation(sink, there, part.length, framed=head.framing.length is not None)
 
     def fetch_received(self, received: int) -> None:
         """Stop where another member has begun."""

@@ -275,10 +275,22 @@ class Course:
         self._begins_anew(head)
         return Take()
 
-    def refused(self, head: HeadReceived, url: URL, wall_clock: Callable[[], float]) -> StatusError:
-        """Return the error for a status that says nothing of one of several ranges, but maybe when to ask again."""
+    def part_of(self, asked: Asked, head: HeadReceived, url: URL, wall_clock: Callable[[], float]) -> Append | None:
+        """Say what the response to one of several connections brings; None: ask again, with another proof of who asks.
+
+        Raises RangeError if it is not what was asked for, and StatusError for what says nothing of the range.
+        """
+        verdict = judge(asked, head)
+        if isinstance(verdict, Append):
+            if self._authority is not None:
+                self._authority.accepted()
+            return verdict
+        if verdict is not None:
+            raise RangeError(verdict.reason if isinstance(verdict, Restart) else f"{head.status_code} for a range")
+        if head.status_code == 401 and self._authority is not None and self._authority.challenged(head.header, url):
+            return None
         self._retry_after = parse_retry_after(head.header.get("retry-after", ""), wall_clock=wall_clock())
-        return status_error(head.status_code, url.redacted)
+        raise status_error(head.status_code, url.redacted)
 
     def _follows(self, status: int) -> bool:
         if self._chain is None:

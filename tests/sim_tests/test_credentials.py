@@ -258,7 +258,7 @@ class Guard:
         if stale:
             self.nonce, self.seen = self.nonce + 1, set()
         says = f'Digest realm="r", nonce="n{self.nonce}", qop="auth", algorithm={self.name}'
-        says += ", stale=true" if stale else ""
+        says += ", stale=true" if stale or given.get("nonce", nonce) != nonce else ""
         return Script(status=401, reason="Unauthorized", body=b"who?", header=(("WWW-Authenticate", says),))
 
     def _is_right(self, given: dict[str, str], request: Request) -> bool:
@@ -322,6 +322,17 @@ def test_digest_for_each_segment(world: World, tmp_path: Path):
     assert (tmp_path / "a").read_bytes() == BODY
     assert len(world.requests) > 3
     assert taken.result.attempts == ()
+
+
+@pytest.mark.parametrize("stale_after", [2, 3, 4, 5])
+def test_digest_for_each_segment_with_stale_nonces(stale_after: int, world: World, tmp_path: Path):
+    """Whoever is refused is followed by somebody with the new nonce, and not only so many times."""
+    guard = Guard(Resource(BODY, ranges="few"), stale_after=stale_after)
+    serve(world, A, guard, link=SLOW)
+    taken = journey(world, file_path=tmp_path / "a", auth=DIGEST, connections=3, min_segment=1000)
+    assert taken.result.attempts == ()
+    assert (tmp_path / "a").read_bytes() == BODY
+    assert guard.refused > 3
 
 
 def test_A8_digest_does_not_follow_to_another_origin(world: World):
