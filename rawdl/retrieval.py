@@ -469,8 +469,8 @@ class Retrieval:
 
     @property
     def length_known(self) -> bool:
-        """Whether the response itself said where it ends."""
-        return not isinstance(self._framing, UntilClose)
+        """Whether the response itself said where it ends, by its framing or its Content-Range."""
+        return self._course.total is not None or not isinstance(self._framing, UntilClose)
 
     # Stopping
 
