@@ -471,7 +471,10 @@ def _recipe(job: Job, part: PartFile) -> dict[str, object]:
         **where,
         "checksum": str(job.checksums[0]) if job.checksums else None,
         "connections": job.connections,
+        "min_segment": job.min_segment,
         "decode": job.decode,
+        "remote_time": job.remote_time,
+        "fail_on_status": job.fail_on_status,
         "mirrors": [str(mirror) for mirror in job.mirrors],
     }
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
 
 import rawdl
 from tests import once
-from tests.origin import Origin
-from tests.resource import Fault, Resource
+from tests.origin import Origin, Script
+from tests.resource import LAST_MODIFIED, Fault, Resource
 from tests.resuming import BODY, CUT, SHA256
 
 
@@ -35,6 +36,21 @@ def test_another_client_goes_on(origin: Origin, tmp_path: Path, monkeypatch: pyt
     assert (result.resumed_from, result.checksum) == (CUT, SHA256)
     assert (tmp_path / "a").read_bytes() == BODY
     assert origin.requests[-1].field("X-Token") == "1"
+
+
+def test_what_the_file_is_to_be_like_is_in_it(origin: Origin, tmp_path: Path, client: rawdl.Client):
+    url = origin.serve("/a", Resource(BODY, faults=[Fault(in_body=CUT)]))
+    options = {"remote_time": True, "fail_on_status": True, "durable": True, "min_segment": 1000}
+    task = client.download_file(url=url, file_path=tmp_path / "a", **options)  # type: ignore[arg-type]
+    assert isinstance(task.exception(), rawdl.IncompleteBody)
+    data = task.resume_data()
+    assert data is not None and options.items() <= data.items()
+    client.resume(data).result()
+    assert (tmp_path / "a").stat().st_mtime == parsedate_to_datetime(LAST_MODIFIED).timestamp()
+    (tmp_path / "a").unlink()
+    origin.serve("/a", Script(status=404, reason="Not Found", body=b"gone"))
+    assert isinstance(client.resume(data).exception(), rawdl.StatusError)
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_paused_or_aborted_task_has_it_too(origin: Origin, tmp_path: Path, client: rawdl.Client):
