@@ -133,10 +133,16 @@ class Crew:
         self._recruit()
 
     def _watch(self) -> None:
-        """Have the speed watched of what comes from now on."""
+        """Have the speed watched of what comes from now on, once somebody has an answer."""
         self._alarm = Alarm(self.shared.loop, _NEVER, self.job.terms.low_speed, self._too_slow)
-        self._alarm.body_begins()
+        self._flows = False
         self._before = self.plan.received_bytes
+
+    def body_begins(self) -> None:
+        """Take note that a member begins to receive."""
+        if not self._flows:
+            self._flows = True
+            self._alarm.body_begins()
 
     def _recruit(self) -> None:
         """Find new members, as long as there is work and they are not too many."""
@@ -282,6 +288,7 @@ class Member:
     def adopt(self, fetch: Fetch, segment: Segment) -> SegmentSink:
         """Go on with a fetch whose response has begun; return where its body goes."""
         self._fetch, self.segment, self.answered = fetch, segment, True
+        self._crew.body_begins()
         fetch.join(self)
         return self._new_sink(segment)
 
@@ -363,6 +370,7 @@ class Member:
             self._end(None)
             return Sink()
         self.answered = True
+        crew.body_begins()
         crew.owner.crew_answered(head)
         sink = self._new_sink(self.segment)
         there = crew.part.read(asked.first, asked.overlap) if asked.overlap else b""

@@ -309,6 +309,16 @@ def test_T37_they_crawl_at_each_try(bench: CrewBench):
     assert bench.world.elapsed < 36
 
 
+def test_T37_a_server_that_takes_its_time_to_answer_is_not_slow(bench: CrewBench):
+    """After they have all broken, too: there is a limit for the head, and the speed is that of the body."""
+    slow = Script(head_delay=8.0)
+    bench.break_all_at(0.5)
+    bench.world.after(0.5, setattr, bench.resource, "like", slow)
+    attempt = bench.attempt(low_speed=(1000, 5), retry=AT_ONCE)
+    assert [type(error) for error in attempt.result.attempts] == [rawdl.IncompleteBody]
+    bench.assert_whole()
+
+
 def test_T37_together_they_are_fast_enough(bench: CrewBench):
     """The floor is the task's: what each of them brings is below it, and what they bring together is not."""
     bench.listener.link = Link(bandwidth=5_000.0, segment=500)
