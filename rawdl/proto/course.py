@@ -107,6 +107,7 @@ class Course:
         "_head",
         "_header",
         "_left",
+        "_moved",
         "_redirects",
         "_request",
         "_resume",
@@ -146,6 +147,7 @@ class Course:
         self._retry = retry
         self._resume = resume
         self._chain: Chain | None = None  # once there was a redirect
+        self._moved: HeadReceived | None = None  # the last redirect that one of several connections was sent
         self._attempts: Attempts | None = None  # once there was reason to ask
         self._retry_after: float | None = None  # seconds, as the last response has it
         self.asked: Asked | None = None
@@ -289,8 +291,18 @@ class Course:
             raise RangeError(verdict.reason if isinstance(verdict, Restart) else f"{head.status_code} for a range")
         if head.status_code == 401 and self._authority is not None and self._authority.challenged(head.header, url):
             return None
+        self._moved = head if url is self.url and self._follows(head.status_code) else None
         self._retry_after = parse_retry_after(head.header.get("retry-after", ""), wall_clock=wall_clock())
         raise status_error(head.status_code, url.redacted)
+
+    def moves(self, error: DownloadError) -> bool:
+        """Follow the redirect with which the last of several connections has failed, if it is one.  RedirectError."""
+        head, self._moved = self._moved, None
+        if head is None or not isinstance(error, StatusError) or error.status_code != head.status_code:
+            return False
+        self._followed(head)
+        self.following = False  # there is no body to be read first
+        return True
 
     def _follows(self, status: int) -> bool:
         if self._chain is None:

@@ -277,6 +277,26 @@ def test_T48_the_file_changes_when_the_others_have_brought_something(bench: Crew
     assert bench.asked[-1] is None
 
 
+@pytest.mark.usefixtures("leaves_parts")
+@pytest.mark.parametrize("to", [f"http://{HOST}/b", "http://other.example/b", f"http://{HOST}/a"])
+def test_R12_all_break_and_the_file_is_elsewhere_by_now(to: str, bench: CrewBench):
+    """A redirect is followed as by one connection alone, and within the same limits."""
+    there = http_peer({"/a": redirect(to), "/b": lambda request: bench.resource(request)})
+    bench.world.listen("other.example", 80, there)
+    bench.break_all_at(0.5)
+    bench.world.after(0.5, setattr, bench.listener, "peer", there)
+    attempt = bench.attempt(retry=AT_ONCE, header={"X-Token": "secret"})
+    if to.endswith("/a"):
+        assert isinstance(attempt.error, rawdl.RedirectError)
+        return
+    assert (attempt.result.url, attempt.result.redirects, attempt.restarts) == (to, (bench.url,), 0)
+    assert [type(error) for error in attempt.result.attempts] == [rawdl.IncompleteBody]
+    assert {request.field("X-Token") for request in bench.world.requests if request.target == "/b"} == {
+        "secret" if HOST in to else None
+    }
+    bench.assert_whole()
+
+
 # Servers that allow only some connections
 
 
