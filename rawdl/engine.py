@@ -195,8 +195,9 @@ class Download:
     def _result(self) -> DownloadResult:
         assert self._telling.headers is not None
         job, written, decoder = self._job, self._telling.written, self._store.decoder
+        skipped = self._telling.headers.status_code == 0
         marks = self._retrieval.marks
-        marks.received = written - self._store.resumed_from
+        marks.received = 0 if skipped else written - self._store.resumed_from
         if self._retrieval.surplus:
             self._warn(f"{self._retrieval.surplus} bytes came behind the end of the body, and were dropped")
         return DownloadResult(
@@ -209,10 +210,10 @@ class Download:
             marks=marks,
             redirects=self._course.hops,
             attempts=self._course.history,
-            resumed_from=self._store.resumed_from,
+            resumed_from=0 if skipped else self._store.resumed_from,
             checksum=self._store.verified,
             surplus=self._retrieval.surplus,
-            skipped=self._telling.headers.status_code == 0,
+            skipped=skipped,
         )
 
     def _warn(self, text: str) -> None:

@@ -196,6 +196,16 @@ def test_T45_a_part_is_continued_by_its_url(folder: Folder):
     assert len(resource.ranges_asked) == 2
 
 
+@pytest.mark.usefixtures("leaves_parts")
+def test_S31_T40_skip_has_received_nothing_whatever_was_left(folder: Folder):
+    folder.name("attachment; filename=n", faults=[Fault(in_body=20_000)])
+    folder.get(exists="skip").error  # noqa: B018 (it fails)
+    (folder.path / "n").write_bytes(b"old")
+    result = folder.get(exists="skip").result
+    assert (result.skipped, result.resumed_from, result.profile.received_bytes_count) == (True, 0, 0)
+    assert folder.names == ["n"]
+
+
 def test_T47_a_try_after_the_head_keeps_the_name(folder: Folder):
     folder.name("attachment; filename=n", faults=[Fault(in_body=20_000)])
     assert folder.get(retry=AT_ONCE).result.attempts != ()
