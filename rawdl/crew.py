@@ -158,6 +158,13 @@ class Crew:
             self._members.append(member)
             member.begin()
 
+    def heed_limits(self) -> None:
+        """Have no clock run while our own rate limit keeps somebody from reading: that is no fault of the server."""
+        if self.paused or any(member.held_back for member in self._members):
+            self._alarm.pause()
+        else:
+            self._alarm.resume()
+
     def _forget_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -188,6 +195,7 @@ class Crew:
         """Take away what a member has, and its connection."""
         self._members.remove(member)
         member.cancel()
+        self.heed_limits()
         if member.segment is not None:
             self.plan.give_back(member.segment)
         if member.slot is not None and not member.slot.extra:
@@ -245,14 +253,14 @@ class Crew:
     def pause(self) -> None:
         """Stop reading."""
         self.paused = True
-        self._alarm.pause()
         for member in self._members:
             member.pause()
+        self.heed_limits()
 
     def resume(self) -> None:
         """End a pause."""
         self.paused = False
-        self._alarm.resume()
+        self.heed_limits()
         for member in self._members:
             member.resume()
         self.shared.loop.call_soon(self._recruit)
@@ -277,6 +285,7 @@ class Member:
         self.segment: Segment | None = None
         self.slot = slot
         self.answered = False  # whether its response fits
+        self.held_back = False  # by our own rate limit
         self._crew = crew
         self._marks = marks
         self._fetch: Fetch | None = None
@@ -376,6 +385,11 @@ class Member:
         there = crew.part.read(asked.first, asked.overlap) if asked.overlap else b""
         return Continuation(sink, there, part.length, framed=head.framing.length is not None)
 
+    def fetch_held_back(self, held: bool) -> None:
+        """Have the crew know."""
+        self.held_back = held
+        self._crew.heed_limits()
+
     def fetch_received(self, received: int) -> None:
         """Stop where another member has begun."""
         self._crew.received()
@@ -417,6 +431,7 @@ class Member:
 
     def pause(self) -> None:
         """Stop reading."""
+        self.held_back = False  # it asks again when it goes on
         if self._fetch is not None:
             self._fetch.pause()
 

@@ -61,6 +61,9 @@ class FetchOwner(Protocol):
     def fetch_answered(self, head: HeadReceived) -> Sink:
         """The head is there; return where the body goes."""
 
+    def fetch_held_back(self, held: bool) -> None:
+        """Our own rate limit keeps it from reading, or does so no longer; does not raise."""
+
     def fetch_received(self, received: int) -> None:
         """So many bytes of the body have come by now, and are in the sink."""
 
@@ -400,6 +403,7 @@ class Fetch:
         allowed = throttle.allowed()
         if not allowed:
             self._rest()
+            self.owner.fetch_held_back(True)
             throttle.wait(self._turn_comes)
             return None
         n = lanes.move(allowed)
@@ -407,6 +411,7 @@ class Fetch:
         return n
 
     def _turn_comes(self) -> None:
+        self.owner.fetch_held_back(False)
         self._go_on()
         self._advance()
 

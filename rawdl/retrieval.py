@@ -264,6 +264,9 @@ class Retrieval:
         fetch, self._fetch = self._fetch, None
         return self._crew.enlist(fetch, slot)
 
+    def fetch_held_back(self, held: bool) -> None:
+        """The fetch has stopped its clocks, or has them run again."""
+
     def fetch_received(self, received: int) -> None:
         """Count what has arrived, and tell it if that is due."""
         if not self._course.following:

@@ -342,6 +342,31 @@ def test_a_rate_limit_holds_over_all_connections(limit: str, bench: CrewBench):
     assert attempt.result.attempts == ()
 
 
+@pytest.mark.parametrize("limit", ["client", "task"])
+@pytest.mark.parametrize("paused", [False, True])
+def test_T37_who_keeps_to_a_rate_limit_is_not_slow(limit: str, paused: bool, bench: CrewBench):
+    """However low it is: it is not the server for whom we wait."""
+    options = {"rate_limit": 20_000.0}
+    client = bench.world.client(**(options if limit == "client" else {}))
+    attempt = bench.begin(client, low_speed=(40_000, 3), **(options if limit == "task" else {}))
+    if paused:
+        bench.world.drive(client, 5.0)
+        attempt.task.pause()
+        bench.world.drive(client, 20.0)
+        attempt.task.resume()
+    client.run()
+    assert attempt.result.attempts == ()
+    bench.assert_whole()
+
+
+@pytest.mark.usefixtures("leaves_parts")
+def test_T37_a_server_that_is_slower_than_the_rate_limit(bench: CrewBench):
+    bench.listener.link = Link(bandwidth=500.0, segment=50)
+    error = bench.attempt(low_speed=(40_000, 3), rate_limit=20_000.0).error
+    assert isinstance(error, rawdl.Timeout) and error.phase == "low_speed"
+    assert bench.world.elapsed < 8
+
+
 def test_a_rate_limit_of_the_client_is_shared_with_others(bench: CrewBench):
     client = bench.world.client(rate_limit=100_000.0, max_per_host=100)
     attempts = [bench.begin(client, file_path=bench.folder / str(n)) for n in range(3)]
