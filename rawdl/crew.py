@@ -235,6 +235,9 @@ class Crew:
             self._sources.remove(member.url)  # it does not serve what is missing
         elif not member.brought:
             self._size = max(1, self._size - 1)
+            if member.url in self._sources:  # the others go first from now on
+                self._sources.remove(member.url)
+                self._sources.append(member.url)
         elif self._size < self.job.connections:
             self._size += 1
         hopeless = self._broken >= self.job.connections or not self._sources

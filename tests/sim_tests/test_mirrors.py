@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterator
+from errno import ECONNRESET
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Sites:
     def __init__(self, world: World, folder: Path) -> None:
         self.world, self.path = world, folder / "f"
         self.seen: dict[str, list[Request]] = {}
+        self.listeners: dict[str, Any] = {}
 
     def serve(self, host: str, answer: Any, **link: Any) -> str:
         seen = self.seen.setdefault(host, [])
@@ -35,7 +37,8 @@ class Sites:
             seen.append(request)
             return answer if isinstance(answer, Script) else answer(request)
 
-        self.world.listen(host, 80, http_peer({"/f": respond}), link=Link(segment=1000, **link))
+        peer = http_peer({"/f": respond})
+        self.listeners[host] = self.world.listen(host, 80, peer, link=Link(segment=1000, **link))
         return f"http://{host}/f"
 
     def get(self, url: str, **options: Any) -> Attempt:
@@ -50,6 +53,11 @@ class Sites:
 def sites(tmp_path: Path) -> Iterator[Sites]:
     with World() as world:
         yield Sites(world, tmp_path)
+
+
+def break_all(world: World) -> None:
+    for socket in list(world.sockets.values()):
+        socket.fail(ECONNRESET)
 
 
 # One after another
@@ -150,6 +158,21 @@ def test_one_that_does_not_have_it_is_left_alone(sites: Sites, other: Any):
     taken = sites.get(urls[0], mirrors=urls[1:], connections=3, min_segment=1000)
     assert sites.path.read_bytes() == BODY
     assert (taken.result.attempts, taken.restarts) == ((), 0)
+
+
+@pytest.mark.parametrize("connections", [2, 4])
+@pytest.mark.parametrize("dead", [A, B])
+def test_when_one_is_gone_the_other_brings_the_rest(dead: str, connections: int, sites: Sites):
+    """Down to the last bytes, for which there is one connection only."""
+    whole = [Resource(BODY), Resource(BODY, etag='"elsewhere"')]
+    urls = [sites.serve(host, answer, bandwidth=20_000.0) for host, answer in zip((A, B), whole, strict=True)]
+    sites.world.after(0.5, setattr, sites.listeners[dead], "connect", "refuse")
+    sites.world.after(0.5, break_all, sites.world)
+    options = {"connections": connections, "min_segment": 1000, "retry": rawdl.Retry(backoff=1.0, jitter="none")}
+    taken = sites.get(urls[0], mirrors=urls[1:], **options)
+    assert sites.path.read_bytes() == BODY
+    assert taken.restarts == 0
+    assert sites.world.elapsed < 5
 
 
 def test_H12_what_does_not_fit_together_is_fetched_anew_from_one(sites: Sites):
