@@ -106,6 +106,7 @@ class Course:
         "_description",
         "_head",
         "_header",
+        "_hops",
         "_left",
         "_moved",
         "_redirects",
@@ -147,6 +148,7 @@ class Course:
         self._retry = retry
         self._resume = resume
         self._chain: Chain | None = None  # once there was a redirect
+        self._hops: tuple[str, ...] = ()  # those before the mirror
         self._moved: HeadReceived | None = None  # the last redirect that one of several connections was sent
         self._attempts: Attempts | None = None  # once there was reason to ask
         self._retry_after: float | None = None  # seconds, as the last response has it
@@ -192,7 +194,7 @@ class Course:
     @property
     def hops(self) -> tuple[str, ...]:
         """The URLs that redirects have left behind."""
-        return () if self._chain is None else self._chain.hops
+        return self._hops if self._chain is None else self._chain.hops
 
     @property
     def history(self) -> tuple[DownloadError, ...]:
@@ -306,7 +308,7 @@ class Course:
 
     def _follows(self, status: int) -> bool:
         if self._chain is None:
-            chain = Chain(self._request.url, self._header, self._redirects)
+            chain = Chain(self._request.url, self._header, self._redirects, self._hops)
             if not chain.follows(status):
                 return False
             self._chain = chain
@@ -414,6 +416,7 @@ class Course:
         if url.origin != self.url.origin:
             header = crossing(header)
         self._attempts = Attempts(self._retry, (*self.history, error))
+        self._hops = self.hops
         self._header, self._request, self._chain = header, Request("GET", url, header), None
         return True
 

@@ -90,7 +90,7 @@ class Redirects:
 
 
 class Chain:
-    """The redirects of one task.
+    """The redirects of one task, from its URL or from a mirror on; ``hops`` are those that were before, and count too.
 
     ``url`` is where it is now, ``header`` what of the caller's fields may be sent there, and ``hops`` are the URLs left
     behind, without user names and passwords.
@@ -103,10 +103,12 @@ class Chain:
 
     __slots__ = ("_seen", "_settings", "has_left", "header", "hops", "url")
 
-    def __init__(self, url: URL, header: Mapping[str, str | None] | None, settings: Redirects) -> None:
+    def __init__(
+        self, url: URL, header: Mapping[str, str | None] | None, settings: Redirects, hops: tuple[str, ...] = ()
+    ) -> None:
         self.url = url
         self.header: Mapping[str, str | None] = dict(header or {})
-        self.hops: tuple[str, ...] = ()
+        self.hops = hops
         self.has_left = False  # the first origin, at some time
         self._settings = settings
         self._seen = {_requested(url)}

@@ -14,7 +14,7 @@ import pytest
 import rawdl
 from tests.once import ONE_TRY
 from tests.origin import Request, Script
-from tests.resource import Fault, Resource
+from tests.resource import Fault, Resource, redirect
 from tests.resuming import AT_ONCE, BODY, OTHER, SHA256, Attempt
 from tests.sim import Link, World, http_peer
 
@@ -85,6 +85,20 @@ def test_the_last_is_the_answer(sites: Sites):
     taken = sites.get(urls[0], mirrors=urls[1:], fail_on_status=True)
     assert isinstance(taken.error, rawdl.StatusError)
     assert taken.error.attempts != ()
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_A12_redirects_count_over_the_whole_task(sites: Sites, limit: int):
+    """And all are told of, those that led to a mirror's failure too."""
+    first = sites.serve(A, redirect(sites.serve(B, GONE)))
+    mirror = sites.serve(C, redirect(sites.serve(D, Resource(BODY))))
+    taken = sites.get(first, mirrors=[mirror], redirects=rawdl.Redirects(limit=limit))
+    if limit == 1:
+        assert isinstance(taken.error, rawdl.RedirectError)
+        assert "1 have been followed, and the limit is 1" in str(taken.error)
+        return
+    assert sites.path.read_bytes() == BODY
+    assert taken.result.redirects == (first, mirror)
 
 
 def test_a_mirror_goes_on_with_what_is_there_if_it_has_the_same_version(sites: Sites):
