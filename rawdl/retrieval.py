@@ -396,6 +396,8 @@ class Retrieval:
             return 0.0
         random = int.from_bytes(os.urandom(4), "big") / 2**32
         delay = course.failed(error, written, now, random, least=self._least(error))
+        if delay is None and course.goes_back(error):
+            return 0.0
         if delay is None and course.goes_elsewhere(error):
             self._store.vouch()
             return 0.0

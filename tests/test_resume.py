@@ -12,6 +12,7 @@ import pytest
 
 import rawdl
 from rawdl.proto.ranges import OVERLAP
+from tests.origin import Request
 from tests.resource import FEW, LAST_MODIFIED, Fault, Ranges, Resource, redirect
 from tests.resuming import AT_ONCE, BODY, CUT, FROM_CUT, OTHER, Bench
 from tests.sim import Script, World, http_peer
@@ -471,3 +472,43 @@ def test_R12_a_redirect_leads_elsewhere_the_second_time(
     assert second.ranges_asked == asked
     assert (result.resumed_from, result.url, result.redirects) == (resumed_from, places[1], (URL,))
     bench.assert_whole()
+
+
+@pytest.mark.parametrize("expired", [403, 410, None], ids=["403", "410", "gone"])
+@pytest.mark.parametrize("connections", [1, 4])
+def test_R12_where_a_redirect_leads_is_asked_anew_when_that_has_expired(
+    expired: int | None, connections: int, bench: Bench
+):
+    first, second = bench.resource, Resource(BODY)
+
+    def one(request: Request) -> Script:
+        if not first.log:
+            return first(request)
+        return Script(status=expired, reason="No") if expired is not None else Script(cut_at=0)
+
+    places = ["http://one.example.org/b?sign=1", "http://two.example.org/c?sign=2"]
+    bench.world.listen("one.example.org", 80, http_peer(one))
+    bench.world.listen("two.example.org", 80, http_peer(second))
+    again = http_peer(lambda request: redirect(places[bool(first.log)]))
+    bench.world.listen(HOST, 80, again)
+    options = {"connections": connections, "min_segment": 10_000, "auth": ("me", "secret")}
+    attempt = bench.attempt(CUT_HERE, retry=AT_ONCE, **options)
+    assert (attempt.result.url, attempt.restarts) == (places[1], 0)
+    assert set(attempt.result.redirects) == {URL}
+    asked = [(request.field("Host"), request.field("Authorization") is not None) for request in bench.world.requests]
+    assert set(asked) == {(HOST, True), ("one.example.org", False), ("two.example.org", False)}
+    bench.assert_whole()
+
+
+def test_R12_one_that_leads_nowhere_is_not_asked_for_ever(bench: Bench):
+    first = bench.resource
+    bench.world.listen(
+        "one.example.org", 80, http_peer(lambda request: Script(status=403) if first.log else first(request))
+    )
+    bench.world.listen(HOST, 80, http_peer(redirect("http://one.example.org/b")))
+    error = bench.attempt(CUT_HERE, retry=AT_ONCE).error
+    assert isinstance(error, rawdl.StatusError) and error.status_code == 403
+    assert [request.field("Host") for request in bench.world.requests].count(HOST) == 2
+    bench.assert_kept(CUT)
+    bench.part.unlink()
+    bench.journal.unlink()

@@ -155,6 +155,10 @@ class Authority:
         """A redirect leads to another origin."""
         self._has_left = True
 
+    def come_back(self) -> None:
+        """The next request is the first one again, by our own choice."""
+        self._has_left = False
+
     def accepted(self) -> None:
         """The server has let us in: a nonce may grow stale again, in hours."""
         self._challenges = 0

@@ -30,7 +30,7 @@ from rawdl.proto.fields import parse_retry_after
 from rawdl.proto.messages import Headers, Request
 from rawdl.proto.ranges import Append, Asked, Complete, Restart, Validator, Whole, judge, strong_validator
 from rawdl.proto.redirects import Chain, Redirects, crossing
-from rawdl.proto.retry import Attempts, Retry
+from rawdl.proto.retry import Attempts, Retry, is_transient
 from rawdl.proto.timeouts import Phase
 from rawdl.proto.url import URL
 
@@ -114,6 +114,7 @@ class Course:
         "_resume",
         "_retry",
         "_retry_after",
+        "_returned_at",
         "_validated",
         "_validator",
         "asked",
@@ -148,7 +149,8 @@ class Course:
         self._retry = retry
         self._resume = resume
         self._chain: Chain | None = None  # once there was a redirect
-        self._hops: tuple[str, ...] = ()  # those before the mirror
+        self._hops: tuple[str, ...] = ()  # those before it
+        self._returned_at = 0  # how much was there when the first URL was last gone back to
         self._moved: HeadReceived | None = None  # the last redirect that one of several connections was sent
         self._attempts: Attempts | None = None  # once there was reason to ask
         self._retry_after: float | None = None  # seconds, as the last response has it
@@ -206,7 +208,7 @@ class Course:
     def adopt(self, validator: tuple[str, str], total: int | None, base: int) -> None:
         """Begin with what an earlier download has left; ValueError if nothing can be asked for under its validator."""
         self._validator, self.total = Validator.from_list(list(validator)), total
-        self.base = self.best = base
+        self.base = self.best = self._returned_at = base
 
     def next_request(self, overlap: int) -> Request:
         """Return the request for what is missing.
@@ -403,6 +405,26 @@ class Course:
         self._attempts = Attempts(self._retry, (*self.history, error))
         return True
 
+    def goes_back(self, error: DownloadError) -> bool:
+        """Ask the first URL anew where to, if the place that it had led to has given up: a signed URL expires in time.
+
+        It gets a whole set of tries, if bytes have come since the last time and there are to be tries at all.
+        """
+        if self._chain is None or self.best <= self._returned_at or self._retry.attempts == 1:
+            return False
+        if not isinstance(error, StatusError) and not is_transient(error):
+            return False
+        self._begin_again(error)
+        self._returned_at = self.best
+        if self._authority is not None:
+            self._authority.come_back()
+        return True
+
+    def _begin_again(self, error: DownloadError) -> None:
+        """Forget where redirects have led to, but not how many they were, and have a whole set of tries."""
+        self._attempts = Attempts(self._retry, (*self.history, error))
+        self._hops, self._chain = self.hops, None
+
     def goes_elsewhere(self, error: DownloadError) -> bool:
         """Move to the next mirror, if there is one and the failure is none that it would share.
 
@@ -415,9 +437,8 @@ class Course:
         url, header = self.mirrors.pop(0), self._fields()
         if url.origin != self.url.origin:
             header = crossing(header)
-        self._attempts = Attempts(self._retry, (*self.history, error))
-        self._hops = self.hops
-        self._header, self._request, self._chain = header, Request("GET", url, header), None
+        self._begin_again(error)
+        self._header, self._request = header, Request("GET", url, header)
         return True
 
     def inquiry(self, error: DownloadError) -> tuple[URL, dict[str, str | None]] | None:
