@@ -11,12 +11,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from rawdl.alarm import Alarm
-from rawdl.continuation import Continuation
+from rawdl.continuation import Continuation, SegmentSink
 from rawdl.errors import DownloadError, IncompleteBody, RangeError, StorageError, Timeout
 from rawdl.fetch import Fetch
 from rawdl.job import Job, Shared
 from rawdl.loop import Timer
-from rawdl.partfile import PartFile
 from rawdl.pool import Slot
 from rawdl.proto.course import Course
 from rawdl.proto.events import BodyComplete, HeadReceived
@@ -457,44 +456,3 @@ class Member:
     def __repr__(self) -> str:
         state = "over" if self._over else "answered" if self.answered else "not answered"
         return f"<Member {self.url.redacted} {self.segment or 'without a segment'}, {state}>"
-
-
-class SegmentSink(Sink):
-    """Write to where a segment is in the part, and no further than it reaches by now.
-
-    ``torn``: some bytes have been dropped, so that those that follow belong elsewhere.
-    """
-
-    __slots__ = ("_part", "_plan", "_segment", "torn")
-
-    def __init__(self, part: PartFile, plan: Plan, segment: Segment) -> None:
-        self._part = part
-        self._plan = plan
-        self._segment = segment
-        self.torn = False
-
-    def write(self, data: memoryview) -> None:
-        self.torn = self.torn or len(data) > self._segment.left
-        if self.torn:
-            data = data[: self._segment.left]
-        self._part.write_at(self._segment.position, data)
-        self.spliced(len(data))
-
-    def room(self) -> int:
-        return self._segment.left
-
-    def splice_target(self) -> int | None:
-        return self._part.splice_target()
-
-    def splice_offset(self) -> int | None:
-        return self._segment.position
-
-    def spliced(self, n: int) -> None:
-        self._plan.received(self._segment, n)
-        self._part.position = self._plan.received_bytes
-
-    def failed(self, exc: OSError) -> StorageError:
-        return self._part.failed(exc)
-
-    def __repr__(self) -> str:
-        return f"<SegmentSink {self._segment!r}{' torn' if self.torn else ''}>"

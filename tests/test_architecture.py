@@ -43,7 +43,7 @@ LAYERS: dict[str, set[str]] = {
     "journal": {"errors", "sinks", "destination"},
     "ledger": {"errors", "journal", "proto."},
     "partfile": {"errors", "sinks", "destination", "journal", "ledger", "reserve"},
-    "continuation": {"errors", "sinks", "proto."},
+    "continuation": {"errors", "sinks", "partfile", "proto."},
     "verify": {"sinks", "partfile", "proto."},
     "driver": {"loop"},
     "trace": {"driver", "errors", "task", "proto."},
