@@ -90,6 +90,7 @@ class Loop:
         self._clock = clock or time.monotonic
         self._watches: dict[int, Watch] = {}
         self._timers: list[Timer] = []
+        self._due: deque[Timer] = deque()  # those of them whose turn it is
         self._cancelled = 0
         self._ready: deque[Callable[[], None]] = deque()
         self._handed: deque[Callable[[], None]] = deque()
@@ -200,7 +201,7 @@ class Loop:
 
     def next_deadline(self) -> float | None:
         """Return when a step has something to do of itself, in the loop's clock; None: not before something happens."""
-        if self._ready or self._handed:
+        if self._ready or self._handed or self._due:
             return self.now
         while self._timers and self._timers[0].callback is None:
             heapq.heappop(self._timers)
@@ -232,13 +233,13 @@ class Loop:
             if self._watches.get(watch.fd) is watch:
                 watch.callback(mask)
         self.run_handed()
-        due: list[Timer] = []
         while self._timers and self._timers[0].when <= now:
-            due.append(heapq.heappop(self._timers))
-        for timer in due:
+            self._due.append(heapq.heappop(self._timers))
+        while self._due:  # what an interrupt leaves of them is left to the next turn
+            timer = self._due.popleft()
             if timer.callback is None:
                 self._cancelled -= 1
-            elif not self.closed:
+            else:
                 callback, timer.callback = timer.callback, None
                 callback()
         for _ in range(soon):
@@ -258,7 +259,7 @@ class Loop:
 
     def _patience(self, timeout: float | None) -> float | None:
         deadline = self.next_deadline()
-        if deadline is None or self._ready or self._handed:
+        if deadline is None or self._ready or self._handed or self._due:
             return timeout if deadline is None else 0
         wait = max(0.0, deadline - self._clock())
         return wait if timeout is None else min(wait, timeout)
@@ -272,7 +273,7 @@ class Loop:
     @property
     def has_callbacks(self) -> bool:
         """Whether callbacks are pending that a step would run at once."""
-        return bool(self._ready or self._handed)
+        return bool(self._ready or self._handed or self._due)
 
     def close(self) -> None:
         """Close the selector and the wake-up; what was registered is its owners' to close before."""
@@ -283,7 +284,7 @@ class Loop:
         self._wake_in.close()
         self._wake_out.close()
         self._selector.close()
-        for left in (self._watches, self._timers, self._ready):
+        for left in (self._watches, self._timers, self._due, self._ready):
             left.clear()
 
     def abandon(self) -> None:

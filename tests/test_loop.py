@@ -274,6 +274,24 @@ def test_a_callback_that_raises_loses_nothing(loop: Loop, pair) -> None:
     assert [called.count(name) for name in ("timer", "soon", "handed")] == [1, 1, 1]
 
 
+def test_a_timer_that_raises_takes_no_other_along(virtual: Loop, selector: FakeSelector, clock: Clock) -> None:
+    """S9: what was due in the same turn is so in the next, which waits for nothing."""
+    called: list[str] = []
+
+    def raising() -> None:
+        raise KeyboardInterrupt
+
+    virtual.call_at(98.0, raising)
+    virtual.call_at(99.0, lambda: called.append("due"))
+    virtual.call_at(100.0, lambda: called.append("due as well"))
+    with pytest.raises(KeyboardInterrupt):
+        virtual.step()
+    assert virtual.next_deadline() == clock.now
+    virtual.step(None)
+    assert called == ["due", "due as well"]
+    assert virtual.next_deadline() is None
+
+
 # Callbacks
 
 
