@@ -148,9 +148,9 @@ class Loop:
 
     def unregister(self, fd: int) -> None:
         """Forget a descriptor; always before it is closed.  Its callback is not called any more, even in this turn."""
-        watch = self._watches.pop(fd, None)
-        if watch is not None and watch.events:
-            self._selector.unregister(fd)
+        if self._watches.pop(fd, None) is not None:
+            with suppress(KeyError):  # it waited for nothing; or an interrupt came as that was changed: who knows?
+                self._selector.unregister(fd)
 
     # Callbacks and timers
 

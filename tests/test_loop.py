@@ -165,6 +165,34 @@ def test_waiting_for_the_same_events_costs_nothing(virtual: Loop, selector: Fake
     assert selector.keys[1000].events == EVENT_WRITE and selector.keys[1000].data is key.data
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(("old", "new"), [(READ, WRITE), (READ, 0), (0, READ)])
+def test_what_is_interrupted_while_it_is_modified_can_be_unregistered(
+    virtual: Loop, selector: FakeSelector, monkeypatch: pytest.MonkeyPatch, old: int, new: int, moment: str
+) -> None:
+    """Else the next socket with that number could not be registered."""
+    virtual.register(Handle(1000), READ, lambda mask: None)
+    virtual.modify(1000, old)
+    for name in ("register", "modify", "unregister"):
+        monkeypatch.setattr(selector, name, interrupted(getattr(selector, name), moment))
+    with pytest.raises(KeyboardInterrupt):
+        virtual.modify(1000, new)
+    monkeypatch.undo()
+    virtual.unregister(1000)
+    assert 1000 not in selector.keys
+
+
+def interrupted(call: Callable[..., object], moment: str) -> Callable[..., object]:
+    """Return what raises KeyboardInterrupt before the call, or after it."""
+
+    def function(*args: object) -> object:
+        if moment == "after":
+            call(*args)
+        raise KeyboardInterrupt
+
+    return function
+
+
 def test_a_descriptor_can_be_given_another_callback(loop: Loop, pair) -> None:
     one, other = pair()
     called: list[str] = []
