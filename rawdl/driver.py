@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Condition, Lock, Thread, get_ident
 from typing import Any
 
@@ -82,13 +83,17 @@ class Driver:
     def shield(self, callback: Callable[..., object], *args: Any) -> None:
         """Call somebody else's code from the middle of ours: whatever that calls here waits for a later turn."""
         try:
-            callback(*args)
+            try:
+                callback(*args)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:
+                import logging
+
+                with suppress(Exception):  # of a handler or a filter, which are somebody else's code as well
+                    logging.getLogger("rawdl").exception("a callback of a download raised: %r", callback)
         except (KeyboardInterrupt, SystemExit) as exc:
             self._interrupt = exc
-        except BaseException:
-            import logging
-
-            logging.getLogger("rawdl").exception("a callback of a download raised: %r", callback)
 
     @property
     def is_mine(self) -> bool:

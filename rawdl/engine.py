@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from rawdl.errors import Aborted, DownloadError, Timeout, unexpected
 from rawdl.job import Job, Shared
@@ -219,7 +220,8 @@ class Download:
     def _warn(self, text: str) -> None:
         """Tell the log what is odd about the download, if there is one: see `rawdl.trace`."""
         if logging := sys.modules.get("logging"):
-            logging.getLogger("rawdl").warning("%s", escape(f"{self._task.url}: {text}"))
+            with suppress(Exception):  # of a handler or a filter, which are somebody else's code
+                logging.getLogger("rawdl").warning("%s", escape(f"{self._task.url}: {text}"))
 
     def _aborted(self) -> Aborted:
         written = self._retrieval.written()

@@ -871,6 +871,57 @@ def test_T19_any_other_exception_goes_to_logging_only(
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ZeroDivisionError]
 
 
+@pytest.mark.parametrize("where", ["headers", "progress", "success", "complete"])
+def test_T19_a_log_handler_that_raises_hurts_nobody_either(where: str, client: rawdl.Client, origin: Origin):
+    recorder = Recorder()
+    recorder.react(where, raising_once(ZeroDivisionError))
+    task = recorder.download(client, url=origin.serve("/a", WHOLE), sink=rawdl.MemorySink())
+    with logged_by(raising_once(ValueError)) as records:
+        assert client.run(PATIENCE) is False
+    assert [record.exc_info[0] for record in records if record.exc_info] == [ZeroDivisionError]
+    assert recorder.outcome == ["success", "complete"]
+    assert task.result().data_length == len(BODY)
+
+
+def test_S8_a_log_handler_that_raises_does_not_keep_the_end_back(client: rawdl.Client, origin: Origin):
+    recorder = Recorder()
+    url = origin.serve("/a", Script(raw=Script(body=b"hello").wire + b"surplus"))
+    task = recorder.download(client, url=url, sink=rawdl.MemorySink())
+    with logged_by(raising_once(ValueError)) as records:
+        assert client.run(PATIENCE) is False
+    assert len(records) == 1
+    assert recorder.outcome == ["success", "complete"]
+    assert task.result().surplus == 7
+
+
+def test_S9_an_interrupt_in_a_log_handler_leaves_and_the_task_goes_on(client: rawdl.Client, origin: Origin):
+    recorder = Recorder()
+    recorder.react("headers", raising_once(ZeroDivisionError))
+    task = recorder.download(client, url=origin.serve("/a", WHOLE), sink=rawdl.MemorySink())
+    with logged_by(raising_once(KeyboardInterrupt)), pytest.raises(KeyboardInterrupt):
+        task.result(PATIENCE)
+    assert task.result(PATIENCE).data_length == len(BODY)
+    assert recorder.outcome == ["success", "complete"]
+
+
+@contextmanager
+def logged_by(react: Callable[[object], None]) -> Iterator[list[logging.LogRecord]]:
+    """Have records of rawdl's, from WARNING on, handled by something that may raise; return what it was given."""
+    records: list[logging.LogRecord] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+            react(record)
+
+    logger, handler = logging.getLogger("rawdl"), Handler(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield records
+    finally:
+        logger.removeHandler(handler)
+
+
 def raising_once(kind: type[BaseException]) -> Callable[[object], None]:
     raised: list[object] = []
 
