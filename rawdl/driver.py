@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Condition, Lock, Thread, get_ident
+from threading import Condition, Thread, get_ident
 from typing import Any
 
 from rawdl.loop import Loop
@@ -22,8 +22,9 @@ class Driver:
     def __init__(self, loop: Loop, keep: object) -> None:
         self.loop = loop
         self._keep = keep  # the client: whoever has a task of it can still wait for that
-        self._wheel = Lock()
-        self._owner = 0  # the thread that holds it
+        # Who holds it; empty while nobody does.  To take it is one step even to another thread or a signal handler, so
+        # that an interrupt finds it taken by a thread or not at all.
+        self._wheel: dict[str, int] = {}
         self._driving = False  # and whether that is for driving, rather than for one call
         # Whether our own code is at work, so that a call which interrupts it (a signal handler's) must wait its turn.
         self._busy = False
@@ -44,14 +45,9 @@ class Driver:
     def hand(self, action: Callable[[], None]) -> None:
         """Carry ``action`` out in the loop's context: here if nobody drives or we do, else by whoever drives."""
         self.check_process()
-        if self._wheel.acquire(blocking=False):
-            self._begin()
-            self.loop.now = self.loop.time()  # the last turn may be long ago
-            try:
-                action()
-            finally:
-                self._end()
-        elif self._owner == get_ident() and not self._busy:
+        if self._hold(lambda: self._carry_out(action)):
+            return
+        if self.is_mine and not self._busy:
             self._busy = True
             try:
                 action()
@@ -63,22 +59,26 @@ class Driver:
                 self.loop.wake()
         else:
             self.loop.call_soon_threadsafe(action)
-            self._run_left_lying()  # whoever held the wheel may have looked for the last time just before
+            self._hold(self.loop.run_handed)  # whoever held the wheel may have looked for the last time just before
+
+    def _carry_out(self, action: Callable[[], None]) -> None:
+        self.loop.now = self.loop.time()  # the last turn may be long ago
+        action()
 
     def call_user(self, callback: Callable[..., object], *args: Any) -> None:
         """Call somebody else's code.  What it raises is logged; KeyboardInterrupt and SystemExit go to who drives.
 
         They do at the end of the turn, when all our own state is consistent.
         """
+        began = self.loop.time()
         was_busy, self._busy = self._busy, False
         self._callbacks += 1
-        began = self.loop.time()
         try:
             self.shield(callback, *args)
         finally:
-            self.loop.back_from(began)
             self._callbacks -= 1
             self._busy = was_busy
+            self.loop.back_from(began)
 
     def shield(self, callback: Callable[..., object], *args: Any) -> None:
         """Call somebody else's code from the middle of ours: whatever that calls here waits for a later turn."""
@@ -98,7 +98,7 @@ class Driver:
     @property
     def is_mine(self) -> bool:
         """Whether the calling thread holds the wheel: in a callback, or in a coroutine on the loop that drives."""
-        return self._owner == get_ident()
+        return self._wheel.get("holder") == get_ident()
 
     def check_process(self) -> None:
         """Refuse to work after a fork: the sockets are the parent's."""
@@ -116,16 +116,10 @@ class Driver:
         """Run one turn in this thread."""
         self.check_process()
         self._refuse_nested("step()")
-        while not self._wheel.acquire(blocking=False):
+        while not self._hold(lambda: self._turn(timeout), driving=True):
             if self._driving:
                 raise RuntimeError("another thread drives this client")
             # Another thread is in the middle of a call that it carries out itself: that takes no time.
-        self._begin()
-        self._driving = True
-        try:
-            self._turn(timeout)
-        finally:
-            self._end()
 
     def _turn(self, timeout: float | None) -> None:
         self.loop.step(timeout)
@@ -149,29 +143,22 @@ class Driver:
             left = None if limit is None else limit - self.loop.time()
             if left is not None and left <= 0:
                 return False
-            if self._wheel.acquire(blocking=False):
-                self._drive(done, limit)
-            else:
+            if not self._hold(lambda: self._drive(done, limit), driving=True):
                 self._wait_for_driver(done, left)
         return True
 
     def _drive(self, done: Callable[[], bool], limit: float | None) -> None:
-        self._begin()
-        self._driving = True
-        try:
-            while not done() and not self.loop.closed:
-                left = None if limit is None else limit - self.loop.time()
-                if left is not None and left <= 0:
-                    return
-                self._turn(left)
-        finally:
-            self._end()
+        while not done() and not self.loop.closed:
+            left = None if limit is None else limit - self.loop.time()
+            if left is not None and left <= 0:
+                return
+            self._turn(left)
 
     def _wait_for_driver(self, done: Callable[[], bool], left: float | None) -> None:
         with self._changed:
             self._waiting += 1
             try:
-                if not done() and self._wheel.locked():
+                if not done() and self._wheel:
                     self._changed.wait(left)
             finally:
                 self._waiting -= 1
@@ -188,34 +175,48 @@ class Driver:
                 f"{what} inside a callback, or on the loop that drives this client, would wait for itself"
             )
 
-    def _begin(self) -> None:
-        self._owner = get_ident()
-        self._busy = True
+    # The wheel
+
+    def _hold(self, work: Callable[[], None], *, driving: bool = False) -> bool:
+        """Take the wheel for some work and let go of it, if it is free; return whether it was.
+
+        An interrupt may come at any point of this, and the wheel is let go of all the same.
+        """
+        if self._wheel:
+            return False
+        try:
+            try:
+                if not self._take():
+                    return False
+                self._busy, self._driving = True, driving
+                work()
+            finally:
+                if self.is_mine:
+                    self._end()
+        except BaseException:
+            self._end()  # if it came in the middle of that
+            raise
+        return True
+
+    def _take(self) -> bool:
+        return not self._wheel and self._wheel.setdefault("holder", get_ident()) == get_ident()
 
     def _end(self) -> None:
         """Let go of the wheel; what was handed over meanwhile must not be left lying."""
         while True:
-            self._finish_closing()
-            self._busy = self._driving = False
-            self._owner = 0
-            self._wheel.release()
+            if self.is_mine:
+                self._finish_closing()
+                self._busy = self._driving = False
+                self._wheel.clear()
             self.notify()
             for tell in tuple(self.when_free):
                 tell()
             if self._exposed and self.loop.has_callbacks:
                 self.loop.wake()
-            if not self.loop.has_handed or not self._wheel.acquire(blocking=False):
+            if not self.loop.has_handed or not self._take():
                 return
-            self._begin()
+            self._busy = True
             self.loop.run_handed()
-
-    def _run_left_lying(self) -> None:
-        if self._wheel.acquire(blocking=False):
-            self._begin()
-            try:
-                self.loop.run_handed()
-            finally:
-                self._end()
 
     def expose(self) -> int:
         """Return the loop's descriptor; from now on it is readable whenever a step would do something."""
@@ -265,9 +266,8 @@ class Driver:
 
     def seize(self) -> bool:
         """Take the wheel for as long as another event loop drives; its turns are `turn`."""
-        if not self._wheel.acquire(blocking=False):
+        if not self._take():
             return False
-        self._owner = get_ident()
         self._exposed = self._driving = True
         return True
 
@@ -284,6 +284,6 @@ class Driver:
         self._end()
 
     def __repr__(self) -> str:
-        owner = self._owner
+        owner = self._wheel.get("holder")
         state = "closed" if self.loop.closed else f"held by thread {owner}" if owner else "free"
         return f"<Driver {state}>"

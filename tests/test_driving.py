@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -25,6 +25,7 @@ from tests.driving import MODES, Drive, in_thread, spin
 from tests.origin import Origin, Script
 from tests.recorder import EVENTS, PATIENCE, Recorder
 from tests.script import run_script
+from tests.sim import Link, World, http_peer
 
 BODY = bytes(range(256)) * 400  # 100 KiB: several reads, and more than one progress event
 WHOLE = Script(body=BODY)
@@ -991,10 +992,30 @@ def test_S13_K13_after_a_fork_the_process_has_a_client_of_its_own(origin: Origin
 # Interrupts at any moment
 
 
+def virtually_by_result(client: rawdl.Client, tasks: list[rawdl.DownloadTask]) -> None:
+    for task in tasks:
+        task.exception()
+
+
+def virtually_by_step(client: rawdl.Client, tasks: list[rawdl.DownloadTask]) -> None:
+    while client.step(None):
+        pass
+
+
+def virtually_with_pauses(client: rawdl.Client, tasks: list[rawdl.DownloadTask]) -> None:
+    client.run(0.05)
+    tasks[0].pause()
+    client.run()
+    tasks[0].resume()
+    client.run()
+
+
+VIRTUAL = {"result": virtually_by_result, "step": virtually_by_step, "run": virtually_with_pauses}
+TELLING = ("call_user", "shield")  # who is interrupted in the middle of telling something has told it, or not
+
+
 def test_T28_abort_in_a_signal_handler_at_any_line(tmp_path: Path):
     """A signal may come between any two steps of our code: call abort() there, for a sample of all the lines."""
-    from tests.sim import World, http_peer
-
     stride, line = 11, 0
     while line >= 0:
         with World() as world:
@@ -1011,13 +1032,19 @@ def test_T28_abort_in_a_signal_handler_at_any_line(tmp_path: Path):
         line = line + stride if reached else -1
 
 
-def at_line(number: int, action: Callable[[], object], call: Callable[[], object]) -> bool:
+def at_line(
+    number: int,
+    action: Callable[[], object],
+    call: Callable[[], object],
+    where: str = "/rawdl/",
+    but_for: tuple[str, ...] = (),
+) -> bool:
     """Call, and after that many lines of rawdl do something in between; say whether it got that far."""
     count = 0
 
     def trace(frame, event: str, arg: object):
         nonlocal count
-        if "/rawdl/" not in frame.f_code.co_filename:
+        if where not in frame.f_code.co_filename or frame.f_code.co_name in but_for:
             return None
         if event == "line":
             count += 1
@@ -1034,6 +1061,28 @@ def at_line(number: int, action: Callable[[], object], call: Callable[[], object
     finally:
         sys.settrace(old)
     return count > number
+
+
+@pytest.mark.parametrize("drive", VIRTUAL.values(), ids=VIRTUAL.keys())
+def test_K10_S9_an_interrupt_at_any_line_of_the_driver_leaves_a_client_that_goes_on(drive: Callable[..., object]):
+    """Nobody is left at the wheel, so that whoever drives next does so."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    line, reached = 0, True
+    while reached:
+        with World() as world:
+            world.listen("example.org", 80, http_peer(Script(body=BODY)), link=Link(latency=0.01))
+            client, recorders = world.client(), [Recorder(), Recorder()]
+            tasks = [each.download(client, url="http://example.org/a", sink=rawdl.MemorySink()) for each in recorders]
+            with suppress(KeyboardInterrupt):
+                reached = at_line(line, interrupt, partial(drive, client, tasks), "/rawdl/driver.py", TELLING)
+            assert client.run(PATIENCE) is False, line
+            assert [each.outcome for each in recorders] == [["success", "complete"]] * 2, line
+            assert repr(client._driver) == "<Driver free>", line
+        line += 1
+    assert line > 100
 
 
 @pytest.mark.parametrize("drive", SYNCHRONOUS.values(), ids=SYNCHRONOUS.keys())
