@@ -100,6 +100,11 @@ class Driver:
         """Whether the calling thread holds the wheel: in a callback, or in a coroutine on the loop that drives."""
         return self._wheel.get("holder") == get_ident()
 
+    @property
+    def in_callback(self) -> bool:
+        """Whether it is a callback that asks."""
+        return self._callbacks > 0 and self.is_mine
+
     def check_process(self) -> None:
         """Refuse to work after a fork: the sockets are the parent's."""
         if os.getpid() != self._pid:

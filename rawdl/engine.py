@@ -163,7 +163,7 @@ class Download:
         try:
             self._let_go(error)
         finally:  # whatever interrupts us
-            self._settle(None if error is not None else self._result(), error)
+            self._settle(error)
 
     def abort(self) -> None:
         """Close everything at once; the settlement, which calls user code, waits for the next turn."""
@@ -174,7 +174,7 @@ class Download:
             self._let_go(error)
         finally:  # whatever interrupts us
             self._task.enter(TaskState.ABORTED)
-            self._shared.loop.call_soon(lambda: self._settle(None, error))
+            self._shared.loop.call_soon(lambda: self._settle(error))
 
     def _let_go(self, error: DownloadError | None) -> None:
         """Free all that the download holds."""
@@ -188,9 +188,15 @@ class Download:
             error.attempts = self._course.history
         self._timer = self._held = None
 
-    def _settle(self, result: DownloadResult | None, error: DownloadError | None) -> None:
-        self._shared.settled(self._task, error)
-        self._task.settle(result, error, self._telling.snapshot())
+    def _settle(self, error: DownloadError | None) -> None:
+        """Tell the end; in the next turn, if an interrupt comes into it."""
+        try:
+            result = None if error is not None or self._task.done() else self._result()
+            self._shared.settled(self._task, error)
+            self._task.settle(result, error, self._telling.snapshot())
+        except (KeyboardInterrupt, SystemExit):
+            self._shared.loop.call_soon(lambda: self._settle(error))
+            raise
         del self._retrieval  # the two need no collector then
 
     def _result(self) -> DownloadResult:

@@ -120,6 +120,8 @@ class Shared:
 
     def settled(self, task: DownloadTask, error: DownloadError | None) -> None:
         """Take note that a task is about to tell its end."""
+        if task not in self.live:  # an interrupt came before it had told it
+            return
         self.live.discard(task)
         self.paused.discard(task)
         if error is None:

@@ -21,10 +21,18 @@ class Refusal:
         shared.loop.call_soon(self._settle)
 
     def _settle(self) -> None:
-        refused = self._task.claim()
-        error = self._error if refused else Aborted("the download was aborted before it began")
-        self._shared.settled(self._task, error)
-        self._task.settle(None, error)
+        if not self._task.claim():
+            self._error = Aborted("the download was aborted before it began")
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the end; in the next turn, if an interrupt comes into it."""
+        try:
+            self._shared.settled(self._task, self._error)
+            self._task.settle(None, self._error)
+        except (KeyboardInterrupt, SystemExit):
+            self._shared.loop.call_soon(self._tell)
+            raise
 
     def abort(self) -> None:
         """Have it end as aborted instead."""

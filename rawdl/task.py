@@ -255,7 +255,7 @@ class DownloadTask:
 
     def _is_told(self) -> bool:
         """Whether a wait is over: the callbacks have been told; or it is one of them that asks."""
-        return self._told or (self._done and self._driver.is_mine)
+        return self._told or (self._done and self._driver.in_callback)
 
     def __await__(self) -> Generator[Any, None, DownloadResult]:
         """Wait inside asyncio, whose loop then drives.  Cancelling this aborts the download."""
@@ -337,20 +337,26 @@ class DownloadTask:
     def settle(
         self, result: DownloadResult | None, error: DownloadError | None, progress: ProgressUpdate | None = None
     ) -> None:
-        """End the task and tell everybody, in one turn: success or fail, then complete, then who waits."""
-        self._result = result
-        self._error = error
-        self._progress = progress or _NO_PROGRESS
-        self._engine = None
-        if _LEGAL[self._state._value_]:
-            self.enter(_end_state(error), error)
-        self._done = True
-        outcome = result if result is not None else error
-        first = self._success if result is not None else self._fail
-        for callback in (first, self._complete):
-            if callback is not None:
-                self._driver.call_user(callback, outcome)
-        self._success = self._fail = self._complete = None
+        """End the task and tell everybody, in one turn: success or fail, then complete, then who waits.
+
+        Called again after an interrupt, it goes on where that came.
+        """
+        if not self._done:
+            self._result = result
+            self._error = error
+            self._progress = progress or _NO_PROGRESS
+            self._engine = None
+            if _LEGAL[self._state._value_]:
+                self.enter(_end_state(error), error)
+            self._done = True
+        outcome = self._result if self._result is not None else self._error
+        first = self._success if self._result is not None else self._fail
+        self._success = self._fail = None
+        if first is not None:
+            self._driver.call_user(first, outcome)
+        last, self._complete = self._complete, None
+        if last is not None:
+            self._driver.call_user(last, outcome)
         self._told = True
         for waiter in self._waiters or ():
             waiter()

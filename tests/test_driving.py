@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import select
@@ -16,6 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
+from types import CodeType
 
 import pytest
 
@@ -26,6 +28,7 @@ from tests.origin import Origin, Script
 from tests.recorder import EVENTS, PATIENCE, Recorder
 from tests.script import run_script
 from tests.sim import Link, World, http_peer
+from tests.sim_tests.fetch import Fetch
 
 BODY = bytes(range(256)) * 400  # 100 KiB: several reads, and more than one progress event
 WHOLE = Script(body=BODY)
@@ -1011,7 +1014,6 @@ def virtually_with_pauses(client: rawdl.Client, tasks: list[rawdl.DownloadTask])
 
 
 VIRTUAL = {"result": virtually_by_result, "step": virtually_by_step, "run": virtually_with_pauses}
-TELLING = ("call_user", "shield")  # who is interrupted in the middle of telling something has told it, or not
 
 
 def test_T28_abort_in_a_signal_handler_at_any_line(tmp_path: Path):
@@ -1036,15 +1038,14 @@ def at_line(
     number: int,
     action: Callable[[], object],
     call: Callable[[], object],
-    where: str = "/rawdl/",
-    but_for: tuple[str, ...] = (),
+    among: Callable[[CodeType], bool] = lambda code: True,
 ) -> bool:
     """Call, and after that many lines of rawdl do something in between; say whether it got that far."""
     count = 0
 
     def trace(frame, event: str, arg: object):
         nonlocal count
-        if where not in frame.f_code.co_filename or frame.f_code.co_name in but_for:
+        if "/rawdl/" not in frame.f_code.co_filename or not among(frame.f_code):
             return None
         if event == "line":
             count += 1
@@ -1066,23 +1067,51 @@ def at_line(
 @pytest.mark.parametrize("drive", VIRTUAL.values(), ids=VIRTUAL.keys())
 def test_K10_S9_an_interrupt_at_any_line_of_the_driver_leaves_a_client_that_goes_on(drive: Callable[..., object]):
     """Nobody is left at the wheel, so that whoever drives next does so."""
+    for line, client, recorders in interrupted_everywhere(drive, in_the_driver):
+        assert client.run(PATIENCE) is False, line
+        assert [each.outcome for each in recorders] == [["success", "complete"]] * 2, line
+        assert repr(client._driver) == "<Driver free>", line
+
+
+def in_the_driver(code: CodeType) -> bool:
+    """Whether it drives; who is interrupted in the middle of telling something has told it, or not."""
+    return code.co_filename.endswith("/rawdl/driver.py") and code.co_name not in ("call_user", "shield")
+
+
+@pytest.mark.parametrize("drive", VIRTUAL.values(), ids=VIRTUAL.keys())
+def test_K10_S8_an_interrupt_at_any_line_of_a_settlement_keeps_nobody_waiting(drive: Callable[..., object]):
+    for line, client, recorders in interrupted_everywhere(drive, in_a_settlement):
+        assert client.run(PATIENCE) is False, line
+        assert [each.task.result(0).data_length for each in recorders] == [len(BODY)] * 2, line
+        assert client.stats().tasks == {}, line
+        for each in recorders:
+            assert each.outcome in (["success", "complete"], ["success"], ["complete"]), line
+
+
+def in_a_settlement(code: CodeType) -> bool:
+    return code.co_name in ("settle", "_result") or code.co_filename.endswith("/rawdl/results.py")
+
+
+def interrupted_everywhere(
+    drive: Callable[..., object], among: Callable[[CodeType], bool]
+) -> Iterator[tuple[int, rawdl.Client, list[Fetch]]]:
+    """Have two downloads driven, and KeyboardInterrupt raised at the first line, then at the second, and so on."""
 
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    line, reached = 0, True
-    while reached:
+    for line in itertools.count():
+        reached = True
         with World() as world:
             world.listen("example.org", 80, http_peer(Script(body=BODY)), link=Link(latency=0.01))
-            client, recorders = world.client(), [Recorder(), Recorder()]
-            tasks = [each.download(client, url="http://example.org/a", sink=rawdl.MemorySink()) for each in recorders]
+            client = world.client()
+            fetches = [Fetch(client), Fetch(client)]
             with suppress(KeyboardInterrupt):
-                reached = at_line(line, interrupt, partial(drive, client, tasks), "/rawdl/driver.py", TELLING)
-            assert client.run(PATIENCE) is False, line
-            assert [each.outcome for each in recorders] == [["success", "complete"]] * 2, line
-            assert repr(client._driver) == "<Driver free>", line
-        line += 1
-    assert line > 100
+                reached = at_line(line, interrupt, partial(drive, client, [each.task for each in fetches]), among)
+            yield line, client, fetches
+        if not reached:
+            assert line > 20
+            return
 
 
 @pytest.mark.parametrize("drive", SYNCHRONOUS.values(), ids=SYNCHRONOUS.keys())
