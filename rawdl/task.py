@@ -212,9 +212,9 @@ class DownloadTask:
         if self.claim():
             self.keeping = keep
             self._aborting = True
-            engine = self._engine
-            if engine is not None:
-                self._driver.hand(engine.abort)
+        engine = self._engine
+        if self._aborting and engine is not None:  # once more does no harm, if an interrupt came into it before
+            self._driver.hand(engine.abort)
 
     def resume_data(self) -> dict[str, object] | None:
         """Return what `Client.resume` needs to go on, now or in another process: plain data, ready for ``json.dumps``.

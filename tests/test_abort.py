@@ -236,6 +236,23 @@ def test_T29_abort_after_the_settlement_is_nothing(
     assert recorder.events == events
 
 
+def test_T28_abort_again_after_an_interrupt(world: World, monkeypatch: pytest.MonkeyPatch):
+    client, recorder = world.client(), Recorder()
+    task = recorder.download(client, url="http://example.org/a", sink=rawdl.MemorySink())
+
+    def interrupt(self: object, action: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rawdl.driver.Driver.hand", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            task.abort()
+    task.abort()
+    assert task.state == "aborted"
+    assert client.run(PATIENCE) is False
+    assert recorder.outcome == ["fail", "complete"]
+
+
 def test_T28_abort_from_many_threads_at_once(client: rawdl.Client, origin: Origin):
     recorder = Recorder()
     task = recorder.download(
