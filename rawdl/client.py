@@ -150,7 +150,7 @@ class Client:
         )
         self._trace = trace
         self._destinations = Destinations()
-        self._closed = False
+        self._closed = self._winding_up = False
 
     # Tasks
 
@@ -402,15 +402,26 @@ class Client:
     def close(self) -> None:
         """Abort what is live, run its callbacks, and close every socket.  Once is enough; from any thread.
 
-        Inside a callback it takes effect after the dispatch.
+        Inside a callback it takes effect after the dispatch.  After an interrupt, once more goes on with it.
         """
-        if not self._closed:
-            self._closed = self._driver.closing = True
-            self._driver.hand(lambda: self._loop.call_soon(lambda: self._wind_up(_WIND_UP_TURNS)))
-        self._driver.see_closed()
+        self._closed = self._driver.closing = True
+        try:
+            if not self._winding_up and not self._loop.closed:
+                self._driver.hand(self._begin_to_wind_up)
+            self._driver.see_closed()
+        except BaseException:
+            self._winding_up = False  # perhaps not any more, and twice does no harm
+            raise
+
+    def _begin_to_wind_up(self) -> None:
+        if not self._winding_up:
+            self._winding_up = True
+            self._loop.call_soon(lambda: self._wind_up(_WIND_UP_TURNS))
 
     def _wind_up(self, turns: int) -> None:
         """Abort until nothing is live, a turn at a time, then let go of everything."""
+        if self._loop.closed:  # by another call of close()
+            return
         for task in list(self._shared.live):
             task.abort()
         if turns and (self._shared.live or self._loop.has_callbacks):

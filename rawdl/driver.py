@@ -264,7 +264,7 @@ class Driver:
 
     def _finish_closing(self) -> None:
         """Drive to the end a client that was closed meanwhile: nobody else will."""
-        while self.closing and not self.loop.closed:
+        while self.closing and not self.loop.closed and self.loop.has_callbacks:
             self.loop.step(0)
 
     # Another loop's thread

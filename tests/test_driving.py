@@ -1092,6 +1092,24 @@ def in_a_settlement(code: CodeType) -> bool:
     return code.co_name in ("settle", "_result") or code.co_filename.endswith("/rawdl/results.py")
 
 
+def test_K10_S6_an_interrupt_at_any_line_of_close_and_then_close_again():
+    """World sees that no socket is left."""
+
+    def drive(client: rawdl.Client, tasks: list[rawdl.DownloadTask]) -> None:
+        client.run(0.02)
+        client.close()
+
+    for line, client, recorders in interrupted_everywhere(drive, in_close):
+        client.close()
+        assert repr(client._driver) == "<Driver closed>", line
+        assert [each.outcome for each in recorders] == [["fail", "complete"]] * 2, line
+
+
+def in_close(code: CodeType) -> bool:
+    winding_up = ("close", "_begin_to_wind_up", "_wind_up", "_let_go")
+    return in_the_driver(code) or (code.co_filename.endswith("/rawdl/client.py") and code.co_name in winding_up)
+
+
 def interrupted_everywhere(
     drive: Callable[..., object], among: Callable[[CodeType], bool]
 ) -> Iterator[tuple[int, rawdl.Client, list[Fetch]]]:
