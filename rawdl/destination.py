@@ -136,7 +136,9 @@ class Destination:
             raise self._is_folder()
         if self._exists == "error":
             raise self._taken()
-        if self._exists != "overwrite" or stat.S_ISLNK(status.st_mode):
+        if self._exists != "overwrite":
+            return
+        if stat.S_ISLNK(status.st_mode) and not _leads_to_device(self._final):
             return  # the link is replaced, not what it points to
         if not stat.S_ISREG(status.st_mode):
             raise StorageError(f"{self.path} is no regular file", path=self.path, errno=errno.EEXIST)
@@ -186,6 +188,15 @@ class Destination:
         """Take the file away again, if it is the one that was placed."""
         if self._placed is not None:
             remove_own(self._placed, identity)
+
+
+def _leads_to_device(link: str) -> bool:
+    """Whether a link stands for a device, a pipe, or a descriptor that is open (/dev/stdout, whatever that is)."""
+    try:
+        kind = stat.S_IFMT(os.stat(link).st_mode)
+        return kind not in (stat.S_IFREG, stat.S_IFDIR) or os.readlink(link).startswith("/proc/")
+    except OSError:  # it leads nowhere
+        return False
 
 
 def part_name(path: str) -> str:

@@ -293,6 +293,24 @@ def test_S30_S38_E4_a_symlink_as_the_destination_is_replaced(link_to: str, clien
     assert names(tmp_path) == ["a", "file", "folder"]
 
 
+@pytest.mark.parametrize("what", ["device", "fifo", "descriptor"])
+def test_I5_K3_a_symlink_to_what_is_no_file_is_left_alone(
+    what: str, client: rawdl.Client, world: World, tmp_path: Path
+):
+    """It is one like /dev/stdout, which everybody else on the machine uses too."""
+    bait = tmp_path / "bait"
+    os.mkfifo(bait) if what == "fifo" else bait.write_text("bait")
+    with open(os.devnull if what == "fifo" else bait) as file:
+        target = {"device": os.devnull, "fifo": bait, "descriptor": f"/proc/self/fd/{file.fileno()}"}[what]
+        if not os.path.exists(target):
+            pytest.skip("no /proc on this platform")
+        (tmp_path / "a").symlink_to(target)
+        fails(client.download_file(url=URL, file_path=tmp_path / "a"), errno.EEXIST)
+    assert world.requests == []
+    assert os.readlink(tmp_path / "a") == str(target)
+    assert sorted(names(tmp_path)) == ["a", "bait"]
+
+
 def test_E4_the_part_is_opened_so_that_nothing_is_followed(
     client: rawdl.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
