@@ -77,6 +77,8 @@ class TLS:
         if self.ca_file is None and self.ca_dir is None:
             context = _system_context()
         else:
+            if self.ca_dir is not None:
+                os.scandir(self.ca_dir).close()  # OpenSSL takes one that it cannot open for an empty one
             context = ssl.create_default_context(cafile=self.ca_file, capath=self.ca_dir)
         if self.client_cert is not None:
             # Never None: OpenSSL would ask the terminal.

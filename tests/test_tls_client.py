@@ -87,7 +87,7 @@ def test_A9_a_key_that_does_not_open(strict: Origin, ca_file: Path, files: dict[
     assert strict.connections == 0
 
 
-@pytest.mark.parametrize("name", ["client_cert", "ca_file"])
+@pytest.mark.parametrize("name", ["client_cert", "ca_file", "ca_dir"])
 def test_a_file_that_is_not_there(tls_origin: Origin, name: str, tmp_path: Path):
     with once.client(tls=rawdl.TLS(**{name: tmp_path / "none"})) as client:
         error = client.download_file(url=tls_origin.url("/a"), sink=rawdl.MemorySink()).exception()

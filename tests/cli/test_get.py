@@ -635,8 +635,11 @@ class TestTLS:
         assert rawdl("-q", "--cacert", str(ca_file), url) == (0, b"", "")
         assert (rawdl.folder / "a").read_bytes() == BODY
 
-    @pytest.mark.parametrize("arguments", [["--cert", "none"], ["--cert", "none", "--key", "other"]])
-    def test_a_client_certificate_that_is_not_there(self, rawdl: Command, arguments: list[str]) -> None:
+    @pytest.mark.parametrize(
+        "arguments",
+        [["--cert", "none"], ["--cert", "none", "--key", "other"], ["--cacert", "none"], ["--capath", "none"]],
+    )
+    def test_a_certificate_that_is_not_there(self, rawdl: Command, arguments: list[str]) -> None:
         outcome = rawdl(*arguments, "https://h/a")
         assert (outcome.code, outcome.complaint) == (
             77,
