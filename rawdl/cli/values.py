@@ -39,7 +39,8 @@ def referer(text: str) -> tuple[str, str]:
 
 def range_of(text: str) -> tuple[str, str]:
     """Read a Range field (RFC 9110 14.1.2)."""
-    if not re.fullmatch(r"[0-9]+-[0-9]*|-[0-9]+", text):
+    first, _, last = text.partition("-")
+    if not re.fullmatch(r"[0-9]{1,19}-[0-9]{0,19}|-[0-9]{1,19}", text) or (first and last and int(first) > int(last)):
         raise ArgumentTypeError(f"a range is written 0-499, 500- or -500, not {text}")
     return "Range", f"bytes={text}"
 
