@@ -13,7 +13,7 @@ from contextlib import suppress
 from threading import Condition, Thread, get_ident
 from typing import Any
 
-from rawdl.loop import Loop
+from rawdl.loop import LONGEST_WAIT, Loop
 
 
 class Driver:
@@ -164,7 +164,7 @@ class Driver:
             self._waiting += 1
             try:
                 if not done() and self._wheel:
-                    self._changed.wait(left)
+                    self._changed.wait(left if left is None else min(left, LONGEST_WAIT))
             finally:
                 self._waiting -= 1
 

@@ -22,6 +22,7 @@ from rawdl import sockets
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
 _SCRATCH: Final = 131072  # bytes of the second buffer
+LONGEST_WAIT: Final = 86400.0  # seconds, a day: selectors refuse to wait for 25, and to look too early does no harm
 
 
 class Selector(Protocol):
@@ -94,14 +95,13 @@ class Loop:
         self._cancelled = 0
         self._ready: deque[Callable[[], None]] = deque()
         self._handed: deque[Callable[[], None]] = deque()
-        self._woken = False
+        self._woken = self.closed = False
         self._wake_in, self._wake_out = sockets.pair()
         self.register(self._wake_in, READ, self._on_wake)
         self.now = self._clock()
         self.turns = 0
         self.wall_time = time.time  # POSIX seconds
         self.absent = 0.0  # seconds in all that went by in other people's code, when nobody looked
-        self.closed = False
         self._buffer_size = buffer_size
 
     @cached_property
@@ -242,9 +242,8 @@ class Loop:
             else:
                 callback, timer.callback = timer.callback, None
                 callback()
-        for _ in range(soon):
-            if self.closed:
-                return
+        while soon and not self.closed:
+            soon -= 1
             self._ready.popleft()()
 
     @property
@@ -259,10 +258,11 @@ class Loop:
 
     def _patience(self, timeout: float | None) -> float | None:
         deadline = self.next_deadline()
-        if deadline is None or self._ready or self._handed or self._due:
-            return timeout if deadline is None else 0
-        wait = max(0.0, deadline - self._clock())
-        return wait if timeout is None else min(wait, timeout)
+        if self._ready or self._handed or self._due:
+            return 0
+        if deadline is not None:
+            timeout = min(max(0.0, deadline - self._clock()), LONGEST_WAIT if timeout is None else timeout)
+        return timeout if timeout is None else min(timeout, LONGEST_WAIT)
 
     def _on_wake(self, mask: int) -> None:
         # In this order: what is handed over once the flag is down sends a byte of its own.

@@ -435,6 +435,17 @@ def test_S4_the_wait_runs_out_and_the_download_goes_on(client: rawdl.Client, ori
     assert task.result(0).data_length == len(BODY)
 
 
+@pytest.mark.parametrize("seconds", [1e7, 1e10, 1e308])
+@pytest.mark.parametrize("driven", [False, True])
+def test_S4_a_limit_that_is_longer_than_any_wait(seconds: float, driven: bool, client: rawdl.Client, origin: Origin):
+    if driven:
+        client.start()
+    limits = rawdl.Timeouts(resolve=None, connect=None, tls=None, send=None, head=None, idle=None, total=seconds)
+    url = origin.serve("/a", Script(body=BODY, head_delay=0.05))
+    task = client.download_file(url=url, sink=rawdl.MemorySink(), timeouts=limits)
+    assert task.result(seconds).data_length == len(BODY)
+
+
 def test_S4_result_raises_and_exception_returns_the_same_error(client: rawdl.Client, origin: Origin):
     task = client.download_file(url=origin.serve("/a", CUT), sink=rawdl.MemorySink())
     error = task.exception()

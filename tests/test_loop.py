@@ -482,6 +482,16 @@ def test_timers_whatever_is_done_with_them(clock: Clock, virtual: Loop, seed: in
 # How long a turn waits, and what it takes the time to be (S1)
 
 
+@pytest.mark.parametrize("seconds", [1e7, 1e10, 1e308])
+def test_a_turn_can_have_more_time_than_a_selector_takes(loop: Loop, seconds: float) -> None:
+    loop.wake()
+    loop.step(seconds)
+    loop.call_at(loop.now + seconds, pytest.fail)
+    loop.wake()
+    loop.step(None)
+    assert not readable(loop)
+
+
 def test_a_turn_waits_no_longer_than_until_the_next_timer(virtual: Loop, selector: FakeSelector, clock: Clock) -> None:
     virtual.step()
     virtual.step(None)
