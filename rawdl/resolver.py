@@ -94,7 +94,7 @@ class ThreadResolver:
             error = ResolveError(text, temporary=temporary, errno=exc.errno)
             error.__cause__ = exc
             return [], error
-        except Exception as exc:  # UnicodeError of the idna codec, or anything from an injected lookup
+        except BaseException as exc:  # UnicodeError of the idna codec, or anything from an injected lookup
             error = ResolveError(f"cannot resolve {host}: {type(exc).__name__}: {exc}")
             error.__cause__ = exc
             return [], error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -67,6 +68,7 @@ def test_S41_an_answer(resolving: Callable[..., ThreadResolver]):
     ("lookup", "said"),
     [
         (lambda *question: 1 / 0, "ZeroDivisionError"),
+        (lambda *question: sys.exit(1), "SystemExit"),
         (lambda *question: [], "no address"),
         (lambda *question: ["not.an.address"], "not.an.address"),
         (lambda *question: None, "TypeError"),
