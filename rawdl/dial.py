@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from rawdl import sockets
@@ -413,9 +414,10 @@ class Dial:
 
     def cancel(self) -> None:
         """Close every socket that this has opened, and tell the owner nothing more."""
-        if self._cancel is not None:
-            self._cancel()
-            self._cancel = None
+        cancel, self._cancel = self._cancel, None
+        if cancel is not None:
+            with suppress(Exception):  # of somebody's own resolver
+                cancel()
         self._stop_racing()
         if self._handshake is not None:
             self._handshake.abort()

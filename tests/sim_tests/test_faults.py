@@ -94,6 +94,30 @@ def test_N1_a_resolver_that_raises_fails_the_task_and_no_other(raised: Exception
         assert other.result.data_length == 5
 
 
+@pytest.mark.parametrize("ended_by", ["abort", "timeout", "close"])
+def test_N1_a_resolver_that_raises_when_it_is_called_off(ended_by: str):
+    with World() as world:
+        world.listen("other.example.org", 80, http_peer(OK))
+
+        class Resolver:
+            def resolve(self, host: str, *rest: Any) -> Callable[[], None]:
+                return raising if host == HOST else world.resolver.resolve(host, *rest)
+
+        def raising() -> None:
+            raise RuntimeError("cannot be called off")
+
+        client = world.client(resolver=Resolver())
+        fetch, other = Fetch(client), Fetch(client, "http://other.example.org/")
+        client.run(1)
+        if ended_by == "timeout":
+            client.run()
+        else:
+            fetch.task.abort() if ended_by == "abort" else client.close()
+        client.close()
+        assert isinstance(fetch.error, rawdl.Timeout if ended_by == "timeout" else rawdl.Aborted)
+        assert other.result.data_length == 5
+
+
 def test_N1_a_resolver_that_answers_at_once():
     with World() as world:
         world.listen(HOST, 80, http_peer(OK), address="192.0.2.1")
