@@ -125,8 +125,8 @@ class Loop:
         Return the descriptor, by which the socket is known here from now on.
         """
         watch = Watch(sock, events, callback)
+        self._watches[watch.fd] = watch  # first: who is interrupted in the middle of this can unregister it
         self._selector.register(watch.fd, events, watch)
-        self._watches[watch.fd] = watch
         return watch.fd
 
     def modify(self, fd: int, events: int) -> int:

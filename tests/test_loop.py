@@ -182,6 +182,17 @@ def test_what_is_interrupted_while_it_is_modified_can_be_unregistered(
     assert 1000 not in selector.keys
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_what_is_interrupted_while_it_is_registered_can_be_unregistered(
+    virtual: Loop, selector: FakeSelector, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    monkeypatch.setattr(selector, "register", interrupted(selector.register, moment))
+    with pytest.raises(KeyboardInterrupt):
+        virtual.register(Handle(1000), READ, lambda mask: None)
+    virtual.unregister(1000)
+    assert 1000 not in selector.keys
+
+
 def interrupted(call: Callable[..., object], moment: str) -> Callable[..., object]:
     """Return what raises KeyboardInterrupt before the call, or after it."""
 
