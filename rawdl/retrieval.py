@@ -117,7 +117,6 @@ class Retrieval:
         limit = job.rate_limit
         self._bucket = None if limit is None else TokenBucket(limit, shared.loop.time())
         self.marks = Marks(shared.loop.time(), shared.loop.wall_offset())
-        self._slot: Slot | None = shared.pool.submit(job.key, owner.granted)
         self._fetch: Fetch | None = None
         self._crew: Crew | None = None  # if several connections are at it
         self._origin = 0  # where in the file the body of the response begins
@@ -127,6 +126,8 @@ class Retrieval:
         self._inquiry: Callable[[], None] | None = None  # what calls it off
         self._resumed_at = -inf  # the end of the last pause
         self.surplus = 0  # bytes that came behind the bodies
+        # Last: an interrupt before this leaves nobody in the line, and one after it somebody whole.
+        self._slot: Slot | None = shared.pool.submit(job.key, owner.granted)
 
     # Asking
 

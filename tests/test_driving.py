@@ -1103,6 +1103,18 @@ def in_a_settlement(code: CodeType) -> bool:
     return code.co_name in ("settle", "_result") or code.co_filename.endswith("/rawdl/results.py")
 
 
+def test_K10_an_interrupt_as_a_task_is_made_leaves_the_client_whole():
+    def in_the_making(code: CodeType) -> bool:
+        return code.co_name == "__init__" and code.co_filename.endswith("/rawdl/retrieval.py")
+
+    def drive(client: rawdl.Client, tasks: list[rawdl.DownloadTask]) -> None:
+        client.download_file(url="http://example.org/b", sink=rawdl.MemorySink())
+
+    for line, client, fetches in interrupted_everywhere(drive, in_the_making):
+        assert client.run(PATIENCE) is False, line
+        assert [each.outcome for each in fetches] == [["success", "complete"]] * 2, line
+
+
 def test_K10_S6_an_interrupt_at_any_line_of_close_and_then_close_again():
     """World sees that no socket is left."""
 
@@ -1139,7 +1151,7 @@ def interrupted_everywhere(
                 reached = at_line(line, interrupt, partial(drive, client, [each.task for each in fetches]), among)
             yield line, client, fetches
         if not reached:
-            assert line > 20
+            assert line > 15
             return
 
 
