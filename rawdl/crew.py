@@ -93,7 +93,7 @@ class Crew:
         # Where new bytes follow those of an earlier download the two are compared: so many of them can be.
         self.seams = {stop: min(OVERLAP, stop - start) for start, stop in done}
         # Where the file is: beside the first, those that were found to be of the same length, or have yet to be.
-        self._sources = [course.url, *course.mirrors]
+        self._sources = [course.url, *course.places.mirrors]
         self._size = job.connections
         self._members: list[Member] = []
         self._broken = 0  # members that have failed since one last came to a good end
@@ -126,7 +126,7 @@ class Crew:
     def begin(self, slot: Slot, marks: Marks) -> None:
         """Begin again, after the last member has failed."""
         self._spare, self._marks = slot, marks
-        self._sources = [self.course.url, *self.course.mirrors]
+        self._sources = [self.course.url, *self.course.places.mirrors]
         self._size, self._broken, self._active = self.job.connections, 0, True
         self._watch()
         self._recruit()
@@ -320,7 +320,7 @@ class Member:
         """Connect, as soon as the host has room for one more."""
         crew, pool = self._crew, self._crew.shared.pool
         try:
-            self._key = crew.shared.key(crew.job, self.url, has_left=crew.course.has_left)
+            self._key = crew.shared.key(crew.job, self.url, has_left=crew.course.places.has_left)
         except DownloadError as exc:  # there is no way to it
             self._end(exc)
             return

@@ -215,7 +215,7 @@ class Download:
             decoded=decoder is not None,
             length_known=self._retrieval.length_known,
             marks=marks,
-            redirects=self._course.hops,
+            redirects=self._course.places.hops,
             attempts=self._course.history,
             resumed_from=0 if skipped else self._store.resumed_from,
             checksum=self._store.verified,

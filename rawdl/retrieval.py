@@ -145,7 +145,7 @@ class Retrieval:
         job, course = self._job, self._course
         if course.url is job.request.url:
             return job.key
-        return self._shared.key(job, course.url, has_left=course.has_left)
+        return self._shared.key(job, course.url, has_left=course.places.has_left)
 
     def _begin(self, key: Key) -> None:
         self._owner.enter(TaskState.CONNECTING)
@@ -424,7 +424,7 @@ class Retrieval:
         def told(document: bytes | None) -> None:
             self._owner.soon(lambda: self._informed(error, document))
 
-        self._inquiry = inquire(self._shared, self._job, *asked, told, has_left=self._course.has_left)
+        self._inquiry = inquire(self._shared, self._job, *asked, told, has_left=self._course.places.has_left)
         return True
 
     def _informed(self, error: DownloadError, document: bytes | None) -> None:

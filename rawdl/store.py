@@ -102,7 +102,7 @@ class Store:
             self._verifier()  # of the decoded bytes; what the server promises is of those on the wire
         elif self.decoder is None and self._is_promised(head.header):
             self._expect(head.header, partial=head.status_code == 206)
-            course.learn_mirrors(head.header)
+            course.places.learn(head.header)
 
     def _decoder_for(self, header: Headers) -> Decoder | None:
         from rawdl.proto.decoding import codings_of, decoder

@@ -1,11 +1,11 @@
-"""The requests of one download, one after another: where to ask for what, and what each answer means.
+"""The requests of one download, one after another: what to ask for, and what each answer means.
 
     next_request() ─► Request ─► (an exchange) ─► answered(head) ─► Take · Follow · Complete     (or an error is raised)
          ▲                                             │
          └──── failed(error) ─► seconds to wait ◄──────┘
 
-It knows redirects, tries, ranges and validators, and no sink, connection or task: it says what to do, and is told what
-came of it.
+It knows tries, ranges and validators, its `Places` know where to ask, and neither knows a sink, connection or task: it
+says what to do, and is told what came of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from rawdl.errors import (
     Aborted,
     ChecksumError,
     DownloadError,
-    ProtocolError,
     RangeError,
     StatusError,
     StorageError,
@@ -28,8 +27,9 @@ from rawdl.errors import (
 from rawdl.proto.events import HeadReceived
 from rawdl.proto.fields import parse_retry_after
 from rawdl.proto.messages import Headers, Request
+from rawdl.proto.places import Places
 from rawdl.proto.ranges import Append, Asked, Complete, Restart, Validator, Whole, judge, strong_validator
-from rawdl.proto.redirects import Chain, Redirects, crossing
+from rawdl.proto.redirects import Redirects
 from rawdl.proto.retry import Attempts, Retry, is_transient
 from rawdl.proto.timeouts import Phase
 from rawdl.proto.url import URL
@@ -37,7 +37,6 @@ from rawdl.proto.url import URL
 if TYPE_CHECKING:
     from rawdl.proto.auth import Authority
     from rawdl.proto.checksums import Checksum
-    from rawdl.proto.mirrors import Mirror
 
 # The body of a redirect is read to its end, for the connection's sake, if that costs less than a new connection: some
 # 14 KB come with the first round trip (RFC 6928), and a new one with TLS costs three of those.
@@ -100,17 +99,9 @@ class Course:
     __slots__ = (
         "_attempts",
         "_authority",
-        "_chain",
         "_cookie_source",
         "_cookies",
-        "_description",
-        "_head",
-        "_header",
-        "_hops",
-        "_left",
         "_moved",
-        "_redirects",
-        "_request",
         "_resume",
         "_retry",
         "_retry_after",
@@ -122,7 +113,7 @@ class Course:
         "best",
         "following",
         "lone",
-        "mirrors",
+        "places",
         "ranged",
         "total",
     )
@@ -138,18 +129,12 @@ class Course:
         authority: Authority | None,
         cookies: CookieSource,
     ) -> None:
-        self._request = request
-        self.mirrors = list(mirrors)  # that have not been tried
-        self._left: tuple[URL, ...] = ()  # those that have, and failed
-        self._header = header
+        self.places = Places(request, header, redirects, mirrors)
         self._authority = authority  # None: there are no credentials at all
         self._cookie_source = cookies
         self._cookies = cookies.kept  # or those of the redirects, once one has set some
-        self._redirects = redirects
         self._retry = retry
         self._resume = resume
-        self._chain: Chain | None = None  # once there was a redirect
-        self._hops: tuple[str, ...] = ()  # those before it
         self._returned_at = 0  # how much was there when the first URL was last gone back to
         self._moved: HeadReceived | None = None  # the last redirect that one of several connections was sent
         self._attempts: Attempts | None = None  # once there was reason to ask
@@ -164,8 +149,6 @@ class Course:
         self.total: int | None = None
         self._validator: Validator | None = None
         self._validated: Headers | None = None  # the head that it has yet to be read from
-        self._description: URL | None = None  # a Metalink of the file, as a redirect has it
-        self._head: tuple[Headers, URL] | None = None  # of the last response that brought some of the file, and whose
 
     @property
     def validator(self) -> Validator | None:
@@ -177,12 +160,7 @@ class Course:
     @property
     def url(self) -> URL:
         """Where the next request goes."""
-        return self._request.url if self._chain is None else self._chain.url
-
-    @property
-    def has_left(self) -> bool:
-        """Whether a redirect has led to another origin."""
-        return self._chain is not None and self._chain.has_left
+        return self.places.url
 
     @property
     def shown_url(self) -> str:
@@ -192,11 +170,6 @@ class Course:
     def __repr__(self) -> str:
         total = "unknown" if self.total is None else self.total
         return f"<Course {self.shown_url} from {self.base} of {total} bytes>"
-
-    @property
-    def hops(self) -> tuple[str, ...]:
-        """The URLs that redirects have left behind."""
-        return self._hops if self._chain is None else self._chain.hops
 
     @property
     def history(self) -> tuple[DownloadError, ...]:
@@ -217,20 +190,18 @@ class Course:
         """
         self.asked = self._retry_after = None
         if not self.base:
-            if self._chain is None and self._authority is None and self._cookies is None:
-                return self._request
-            return self._request_to(self.url, self._fields())
+            if self.places.is_first and self._authority is None and self._cookies is None:
+                return self.places.request
+            return self._request_to(self.url, self.places.fields())
         assert self.validator is not None
         self.asked = Asked(self.base, None, self.total, self.validator, overlap)
         return self.request_for(self.asked)
 
     def request_for(self, asked: Asked, url: URL | None = None) -> Request:
         """Return the request for a range, of a mirror if its URL is given."""
-        url, header = url or self.url, self._fields()
-        if url.origin != self.url.origin:
-            header = crossing(header)
+        url = url or self.url
         # The caller's conditions are about the whole; with a range goes If-Range, and nothing else.
-        header = {name: value for name, value in header.items() if not name.lower().startswith("if-")}
+        header = {n: value for n, value in self.places.fields(url).items() if not n.lower().startswith("if-")}
         return self._request_to(url, {**header, **asked.fields()})
 
     def _request_to(self, url: URL, header: dict[str, str | None]) -> Request:
@@ -247,9 +218,6 @@ class Course:
         field = cookies.field(url, header.get(name))
         return header if field is None else {**header, name: field}
 
-    def _fields(self) -> dict[str, str | None]:
-        return dict((self._header or {}) if self._chain is None else self._chain.header)
-
     # Answers
 
     def answered(self, head: HeadReceived, now: float, wall_clock: Callable[[], float]) -> Answer:
@@ -262,7 +230,7 @@ class Course:
         status = head.status_code
         if self._cookies is not None:
             self._cookies.receive(head.header, self.url)
-        if 300 <= status < 400 and self._follows(status):
+        if 300 <= status < 400 and self.places.follows(status):
             return self._followed(head)
         if self._authority is not None:
             if status == 401 and self._authority.challenged(head.header, self.url):
@@ -274,7 +242,7 @@ class Course:
             if self._tries().retries_status(status, now, retry_after):
                 self._retry_after = retry_after
                 raise status_error(status, self.url.redacted)
-            if self.mirrors:
+            if self.places.mirrors:
                 raise status_error(status, self.url.redacted)
         if self.asked is not None:
             return self._continued(self.asked, head)
@@ -295,7 +263,7 @@ class Course:
             raise RangeError(verdict.reason if isinstance(verdict, Restart) else f"{head.status_code} for a range")
         if head.status_code == 401 and self._authority is not None and self._authority.challenged(head.header, url):
             return None
-        self._moved = head if url is self.url and self._follows(head.status_code) else None
+        self._moved = head if url is self.url and self.places.follows(head.status_code) else None
         self._retry_after = parse_retry_after(head.header.get("retry-after", ""), wall_clock=wall_clock())
         raise status_error(head.status_code, url.redacted)
 
@@ -308,26 +276,12 @@ class Course:
         self.following = False  # there is no body to be read first
         return True
 
-    def _follows(self, status: int) -> bool:
-        if self._chain is None:
-            chain = Chain(self._request.url, self._header, self._redirects, self._hops)
-            if not chain.follows(status):
-                return False
-            self._chain = chain
-        return self._chain.follows(status)
-
     def _followed(self, head: HeadReceived) -> Follow:
-        assert self._chain is not None
-        if "link" in head.header:
-            from rawdl.proto.mirrors import described_by
-
-            self._description = self._description or described_by(head.header, self.url)
         if self._cookies is None and "set-cookie" in head.header:
             self._cookies = self._cookie_source.new()
             self._cookies.receive(head.header, self.url)
-        before = self.url.origin
-        self._chain.advance(head.status_code, head.header)
-        if self._authority is not None and self.url.origin != before:
+        crosses = self.places.follow(head.status_code, head.header)
+        if crosses and self._authority is not None:
             self._authority.leave()
         self.following = True
         return Follow(_is_worth_draining(head))
@@ -337,7 +291,7 @@ class Course:
         if isinstance(verdict, Restart):
             raise RangeError(verdict.reason)
         if isinstance(verdict, Append):
-            self._head = head.header, self.url
+            self.places.brings(head.header)
             self.total = verdict.total
             return Take(verdict.first, length=verdict.length)
         if isinstance(verdict, Whole):
@@ -354,7 +308,7 @@ class Course:
         self.total = head.framing.length
         if head.status_code == 200 and not self.ranged:
             self._validated = head.header
-            self._head = head.header, self.url
+            self.places.brings(head.header)
 
     def restart(self) -> None:
         """Know nothing of any bytes."""
@@ -384,25 +338,11 @@ class Course:
         """Say whether, since what is there cannot be continued, the whole is to be asked for: at no attempt's cost."""
         return isinstance(error, RangeError) and (crew or self.asked is not None) and self._resume is not True
 
-    def learn_mirrors(self, header: Headers) -> None:
-        """Take note of the mirrors that a response tells of (RFC 6249); its file must be verified in the end."""
-        if "link" not in header:
-            return
-        from rawdl.proto.mirrors import mirrors_of
-
-        self._add(mirrors_of(header, self.url))
-
-    def _add(self, mirrors: Iterable[Mirror]) -> None:
-        """Take those that are new: two that name one another would send us to and fro for ever."""
-        known = {(url.origin, url.target) for url in (self.url, *self.mirrors, *self._left)}
-        urls = [URL.parse(mirror.url) for mirror in mirrors]
-        self.mirrors += [url for url in urls if (url.origin, url.target) not in known]
-
     def goes_alone(self, error: DownloadError) -> bool:
         """Ask the same server for the whole, if what it has brought together with its mirrors is wrong."""
-        if not isinstance(error, ChecksumError) or not self.mirrors:
+        if not isinstance(error, ChecksumError) or not self.places.mirrors:
             return False
-        self._attempts = Attempts(self._retry, (*self.history, error))
+        self._begin_again(error)
         return True
 
     def goes_back(self, error: DownloadError) -> bool:
@@ -410,20 +350,16 @@ class Course:
 
         It gets a whole set of tries, if bytes have come since the last time and there are to be tries at all.
         """
-        if self._chain is None or self.best <= self._returned_at or self._retry.attempts == 1:
+        if self.places.is_first or self.best <= self._returned_at or self._retry.attempts == 1:
             return False
         if not isinstance(error, StatusError) and not is_transient(error):
             return False
         self._begin_again(error)
+        self.places.go_back()
         self._returned_at = self.best
         if self._authority is not None:
             self._authority.come_back()
         return True
-
-    def _begin_again(self, error: DownloadError) -> None:
-        """Forget where redirects have led to, but not how many they were, and have a whole set of tries."""
-        self._attempts = Attempts(self._retry, (*self.history, error))
-        self._hops, self._chain = self.hops, None
 
     def goes_elsewhere(self, error: DownloadError) -> bool:
         """Move to the next mirror, if there is one and the failure is none that it would share.
@@ -431,51 +367,31 @@ class Course:
         It gets a whole set of tries.  Whether it has the same version the validator tells, or else the whole is asked
         for.
         """
-        if not self.mirrors or not _is_of_the_server(error):
+        if not self.places.mirrors or not _is_of_the_server(error):
             return False
-        self._left += (self._request.url, self.url)
-        url, header = self.mirrors.pop(0), self._fields()
-        if url.origin != self.url.origin:
-            header = crossing(header)
         self._begin_again(error)
-        self._header, self._request = header, Request("GET", url, header)
+        self.places.go_on()
         return True
 
+    def _begin_again(self, error: DownloadError) -> None:
+        """Have a whole set of tries."""
+        self._attempts = Attempts(self._retry, (*self.history, error))
+
     def inquiry(self, error: DownloadError) -> tuple[URL, dict[str, str | None]] | None:
-        """Return where to ask for a Metalink of the file (RFC 6249 4), and with which fields; None the next time.
+        """Return where to ask for a Metalink of the file, and with which fields; None the next time.
 
-        That is for when no mirror is left that is known, and the failure is none that it would share.  From https
-        nothing leads to http: whoever could change the document would choose the hash.
+        That is for when no mirror is left that is known, and the failure is none that it would share.
         """
-        if not _is_of_the_server(error):
-            return None
-        url, head = self._description, self._head
-        self._description = self._head = None
-        if url is None and head is not None and "link" in head[0]:
-            from rawdl.proto.mirrors import described_by
-
-            url = described_by(*head)
-        if url is None or (self._request.url.scheme, url.scheme) == ("https", "http"):
-            return None
-        header = self._fields() if url.origin == self.url.origin else crossing(self._fields())
-        header = {n: v for n, v in header.items() if n.lower() != "range" and not n.lower().startswith("if-")}
-        return url, header if self._authority is None else self._authority.onto(header, url)
+        asked = self.places.inquiry() if _is_of_the_server(error) else None
+        if asked is None or self._authority is None:
+            return asked
+        url, header = asked
+        return url, self._authority.onto(header, url)
 
     def learn_description(self, document: bytes) -> Checksum | None:
         """Take the mirrors from a Metalink, and return the hash that their bytes must have; None if it is of no use."""
-        from rawdl.proto.checksums import TRUSTED, Checksum
-        from rawdl.proto.mirrors import parse_metalink
-
-        try:
-            # The total may be that of an error page, which has no validator.
-            file = parse_metalink(document).about(self._request.url, self.total if self.validator else None)
-        except ProtocolError:
-            return None
-        checksum = Checksum.parse(file.checksum) if file is not None and file.checksum is not None else None
-        if file is None or checksum is None or checksum.name not in TRUSTED:
-            return None
-        self._add(file.urls)
-        return checksum
+        # The total may be that of an error page, which has no validator.
+        return self.places.learn_description(document, self.total if self.validator else None)
 
     def _tries(self) -> Attempts:
         if self._attempts is None:
