@@ -45,7 +45,7 @@ class Driver:
     def hand(self, action: Callable[[], None]) -> None:
         """Carry ``action`` out in the loop's context: here if nobody drives or we do, else by whoever drives."""
         self.check_process()
-        if self._hold(lambda: self._carry_out(action)):
+        if self._hold(self._carry_out, action):
             return
         if self.is_mine and not self._busy:
             self._busy = True
@@ -121,7 +121,7 @@ class Driver:
         """Run one turn in this thread."""
         self.check_process()
         self._refuse_nested("step()")
-        while not self._hold(lambda: self._turn(timeout), driving=True):
+        while not self._hold(self._turn, timeout, driving=True):
             if self._driving:
                 raise RuntimeError("another thread drives this client")
             # Another thread is in the middle of a call that it carries out itself: that takes no time.
@@ -148,7 +148,7 @@ class Driver:
             left = None if limit is None else limit - self.loop.time()
             if left is not None and left <= 0:
                 return False
-            if not self._hold(lambda: self._drive(done, limit), driving=True):
+            if not self._hold(self._drive, done, limit, driving=True):
                 self._wait_for_driver(done, left)
         return True
 
@@ -182,7 +182,7 @@ class Driver:
 
     # The wheel
 
-    def _hold(self, work: Callable[[], None], *, driving: bool = False) -> bool:
+    def _hold(self, work: Callable[..., None], *args: Any, driving: bool = False) -> bool:
         """Take the wheel for some work and let go of it, if it is free; return whether it was.
 
         An interrupt may come at any point of this, and the wheel is let go of all the same.
@@ -194,7 +194,7 @@ class Driver:
                 if not self._take():
                     return False
                 self._busy, self._driving = True, driving
-                work()
+                work(*args)
             finally:
                 if self.is_mine:
                     self._end()
@@ -204,7 +204,8 @@ class Driver:
         return True
 
     def _take(self) -> bool:
-        return not self._wheel and self._wheel.setdefault("holder", get_ident()) == get_ident()
+        thread = get_ident()
+        return not self._wheel and self._wheel.setdefault("holder", thread) == thread
 
     def _end(self) -> None:
         """Let go of the wheel; what was handed over meanwhile must not be left lying."""
