@@ -345,7 +345,7 @@ class Fetch:
     def _drain(self, exchange: Exchange, pieces: list[memoryview]) -> BodyComplete | None:
         """Gather the payload that has come, see to the head, and return the end of the body if that has come."""
         while not self._over:
-            while payload := exchange.take_payload():
+            while self._sink is not None and (payload := exchange.take_payload()):
                 pieces += payload
             event = exchange.next_event()
             if event is not None and self.trace is not None:

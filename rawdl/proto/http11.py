@@ -132,11 +132,11 @@ class Exchange:
         Raises as that does.
         """
         assert not self._pieces, "next_event() has begun to hand it out"
-        if self.state is not State.BODY or self.body_complete:
+        framing = self._framing
+        if self.state is not State.BODY or framing is None or framing.complete:
             return []
-        assert self._framing is not None
         try:
-            pieces, self._at = self._framing.take(self._data, self._at)
+            pieces, self._at = framing.take(self._data, self._at)
         except BaseException:
             self.state = State.FAILED
             raise
