@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from math import isnan
 from threading import Condition, Thread, get_ident
 from typing import Any
 
@@ -119,6 +120,7 @@ class Driver:
 
     def step(self, timeout: float | None) -> None:
         """Run one turn in this thread."""
+        _check_timeout(timeout)
         self.check_process()
         self._refuse_nested("step()")
         while not self._hold(self._turn, timeout, driving=True):
@@ -137,6 +139,7 @@ class Driver:
 
     def wait(self, done: Callable[[], bool], timeout: float | None, what: str) -> bool:
         """Drive, or wait for whoever drives, until ``done()``; return whether it is."""
+        _check_timeout(timeout)
         self.check_process()
         if done():
             return True
@@ -293,3 +296,8 @@ class Driver:
         owner = self._wheel.get("holder")
         state = "closed" if self.loop.closed else f"held by thread {owner}" if owner else "free"
         return f"<Driver {state}>"
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is not None and isnan(timeout):  # TypeError for what is no number
+        raise ValueError("the timeout is not a number")

@@ -1075,6 +1075,19 @@ def at_line(
     return count > number
 
 
+@pytest.mark.parametrize("call", ["run", "step", "result", "exception"])
+@pytest.mark.parametrize(("timeout", "error"), [(float("nan"), ValueError), ("1", TypeError)])
+def test_S11_a_wait_for_what_is_no_number(call: str, timeout: object, error: type[Exception]):
+    with World() as world:
+        world.listen("example.org", 80, http_peer(Script(body=BODY)))
+        client = world.client()
+        fetch = Fetch(client)
+        with pytest.raises(error):
+            getattr(client if call in ("run", "step") else fetch.task, call)(timeout)
+        assert client.run() is False
+        assert fetch.outcome == ["success", "complete"]
+
+
 @pytest.mark.parametrize("drive", VIRTUAL.values(), ids=VIRTUAL.keys())
 def test_K10_S9_an_interrupt_at_any_line_of_the_driver_leaves_a_client_that_goes_on(drive: Callable[..., object]):
     """Nobody is left at the wheel, so that whoever drives next does so."""
