@@ -162,6 +162,8 @@ class Download:
             error = self._aborted()
         try:
             self._let_go(error)
+            if error is None and self._retrieval.surplus:
+                self._warn(f"{self._retrieval.surplus} bytes came behind the end of the body, and were dropped")
         finally:  # whatever interrupts us
             self._settle(error)
 
@@ -205,8 +207,6 @@ class Download:
         skipped = self._telling.headers.status_code == 0
         marks = self._retrieval.marks
         marks.received = 0 if skipped else written - self._store.resumed_from
-        if self._retrieval.surplus:
-            self._warn(f"{self._retrieval.surplus} bytes came behind the end of the body, and were dropped")
         return DownloadResult(
             temp_file_path=job.sink.path if job.part is None else None,
             file_path=None if job.part is None else job.part.path,

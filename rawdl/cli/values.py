@@ -39,9 +39,11 @@ def referer(text: str) -> tuple[str, str]:
 
 def range_of(text: str) -> tuple[str, str]:
     """Read a Range field (RFC 9110 14.1.2)."""
-    first, _, last = text.partition("-")
-    if not re.fullmatch(r"[0-9]{1,19}-[0-9]{0,19}|-[0-9]{1,19}", text) or (first and last and int(first) > int(last)):
+    if not re.fullmatch(r"[0-9]{1,19}-[0-9]{0,19}|-[0-9]{1,19}", text):  # no offset has more than 19 digits
         raise ArgumentTypeError(f"a range is written 0-499, 500- or -500, not {text}")
+    first, _, last = text.partition("-")
+    if first and last and int(first) > int(last):  # a server would send the whole file (RFC 9110 14.1.2)
+        raise ArgumentTypeError(f"the range {text} ends before it begins")
     return "Range", f"bytes={text}"
 
 

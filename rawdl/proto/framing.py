@@ -141,7 +141,7 @@ _NEXT_CHUNK: Final = re.compile(rb"\r\n([0-9A-Fa-f]{1,16})\r\n")
 _MOST_DIGITS: Final = 16  # of a bare size
 _NAME: Final = re.compile(_TOKEN)
 _FOLD: Final = re.compile(rb"\r\n[ \t]+")  # RFC 9112 5.2
-_NO_CHUNK: Final = re.compile(rb"(?!)")
+_NO_CHUNK: Final = re.compile(rb"(?!)")  # for a limit below what that may have: each line is then looked at
 # Chunks smaller than this are copied together: to handle each would cost more than the copy.
 _SMALL: Final = 1024
 

@@ -603,7 +603,7 @@ class TestUsage:
             (["-u", "a\nb:secret", "http://h/"], "control characters"),
             (["-o", "", "http://h/"], "empty"),
             (["http://h/a", "http://i/a?b"], "http://h/a and http://i/a?b would both be saved as a"),
-            (["-r", "5-2", "http://h/"], "0-499"),
+            (["-r", "5-2", "http://h/"], "the range 5-2 ends before it begins"),
             (["-r", f"0-{'9' * 5000}", "http://h/"], "0-499"),
             (["-H", "nonsense", "http://h/"], "Name: value"),
             (["-H", "a b: c", "http://h/"], "a b"),
