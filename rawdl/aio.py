@@ -118,6 +118,7 @@ class Bridge:
             self._let_go()
         else:
             self._arm()
+        self._driver.interrupts.raise_noted()  # which leaves that loop, as from any callback of it
 
     def _arm(self) -> None:
         """Have the next turn at the next deadline, if nothing happens before."""

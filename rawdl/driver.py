@@ -14,6 +14,7 @@ from math import isnan
 from threading import Condition, Thread, get_ident
 from typing import Any
 
+from rawdl.interrupts import Interrupts
 from rawdl.loop import LONGEST_WAIT, Loop
 
 
@@ -27,8 +28,6 @@ class Driver:
         # that an interrupt finds it taken by a thread or not at all.
         self._wheel: dict[str, int] = {}
         self._driving = False  # and whether that is for driving, rather than for one call
-        # Whether our own code is at work, so that a call which interrupts it (a signal handler's) must wait its turn.
-        self._busy = False
         self._callbacks = 0  # how many callbacks deep we are
         self._changed = Condition()
         self._waiting = 0
@@ -37,7 +36,8 @@ class Driver:
         self.closing = False  # the client was closed, and its loop is to be
         self._exposed = False  # somebody waits on fileno() with a loop of his own
         self._pid = os.getpid()
-        self._interrupt: BaseException | None = None
+        self.interrupts = Interrupts(loop.wake)
+        self._raised: BaseException | None = None  # what a callback has raised, until the end of the turn
         self.when_free: list[Callable[[], None]] = []  # called, in any thread, when somebody lets go of the wheel
         self.bridge: object = None  # to the event loop whose thread drives, if one does
 
@@ -48,14 +48,14 @@ class Driver:
         self.check_process()
         if self._hold(self._carry_out, action):
             return
-        if self.is_mine and not self._busy:
-            self._busy = True
+        if self.is_mine and not self.interrupts.at_work:
+            self.interrupts.at_work = True
             try:
                 action()
                 if not self._callbacks:  # on the other event loop, between two of our turns
                     self._finish_closing()
             finally:
-                self._busy = False
+                self.interrupts.at_work = False
             if not self._callbacks and self.loop.has_callbacks:
                 self.loop.wake()
         else:
@@ -72,20 +72,26 @@ class Driver:
         They do at the end of the turn, when all our own state is consistent.
         """
         began = self.loop.time()
-        was_busy, self._busy = self._busy, False
+        was_busy = self.interrupts.at_work
         self._callbacks += 1
         try:
-            self.shield(callback, *args)
+            self.shield(callback, *args, lending=True)
         finally:
+            self.interrupts.at_work = was_busy
             self._callbacks -= 1
-            self._busy = was_busy
             self.loop.back_from(began)
 
-    def shield(self, callback: Callable[..., object], *args: Any) -> None:
-        """Call somebody else's code from the middle of ours: whatever that calls here waits for a later turn."""
+    def shield(self, callback: Callable[..., object], *args: Any, lending: bool = False) -> None:
+        """Call somebody else's code from the middle of ours: whatever that calls here waits for a later turn.
+
+        Unless all is consistent, and we are ``lending`` it the thread: that is none of our work then.
+        """
+        was_busy = self.interrupts.at_work
         try:
             try:
+                self.interrupts.at_work = was_busy and not lending
                 callback(*args)
+                self.interrupts.at_work = was_busy
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException:
@@ -94,7 +100,7 @@ class Driver:
                 with suppress(Exception):  # of a handler or a filter, which are somebody else's code as well
                     logging.getLogger("rawdl").exception("a callback of a download raised: %r", callback)
         except (KeyboardInterrupt, SystemExit) as exc:
-            self._interrupt = exc
+            self._raised = exc
 
     @property
     def is_mine(self) -> bool:
@@ -130,12 +136,14 @@ class Driver:
 
     def _turn(self, timeout: float | None) -> None:
         self.loop.step(timeout)
-        self._raise_interrupt()
+        if self._raised is not None or self.interrupts.noted:
+            self._raise_on()
+            self.interrupts.raise_noted()
 
-    def _raise_interrupt(self) -> None:
-        interrupt, self._interrupt = self._interrupt, None
-        if interrupt is not None:
-            raise interrupt
+    def _raise_on(self) -> None:
+        if self._raised is not None:
+            raised, self._raised = self._raised, None
+            raise raised
 
     def wait(self, done: Callable[[], bool], timeout: float | None, what: str) -> bool:
         """Drive, or wait for whoever drives, until ``done()``; return whether it is."""
@@ -196,7 +204,8 @@ class Driver:
             try:
                 if not self._take():
                     return False
-                self._busy, self._driving = True, driving
+                self.interrupts.at_work, self._driving = True, driving
+                self.interrupts.defer()
                 work(*args)
             finally:
                 if self.is_mine:
@@ -215,7 +224,8 @@ class Driver:
         while True:
             if self.is_mine:
                 self._finish_closing()
-                self._busy = self._driving = False
+                self.interrupts.at_work = self._driving = False
+                self.interrupts.allow()
                 self._wheel.clear()
             self.notify()
             for tell in tuple(self.when_free):
@@ -223,9 +233,11 @@ class Driver:
             if self._exposed and self.loop.has_callbacks:
                 self.loop.wake()
             if not self.loop.has_handed or not self._take():
-                return
-            self._busy = True
+                break
+            self.interrupts.at_work = True
+            self.interrupts.defer()
             self.loop.run_handed()
+        self.interrupts.raise_noted()
 
     def expose(self) -> int:
         """Return the loop's descriptor; from now on it is readable whenever a step would do something."""
@@ -264,7 +276,7 @@ class Driver:
         if not self.is_mine:
             self.wait(lambda: self.loop.closed, None, "close()")
             self.stop()
-            self._raise_interrupt()
+            self._raise_on()
 
     def _finish_closing(self) -> None:
         """Drive to the end a client that was closed meanwhile: nobody else will."""
@@ -281,12 +293,15 @@ class Driver:
         return True
 
     def turn(self) -> None:
-        """Run what is ready, while the wheel is seized."""
-        self._busy = True
+        """Run what is ready, while the wheel is seized; what `interrupts` has noted is the caller's to raise."""
+        self.interrupts.at_work = True
+        self.interrupts.defer()
         try:
-            self._turn(0)
+            self.loop.step(0)
         finally:
-            self._busy = False
+            self.interrupts.at_work = False
+            self.interrupts.allow()
+        self._raise_on()
 
     def release(self) -> None:
         """Give the wheel back."""

@@ -276,23 +276,23 @@ class Loop:
         return bool(self._ready or self._handed or self._due)
 
     def close(self) -> None:
-        """Close the selector and the wake-up; what was registered is its owners' to close before."""
+        """Close the selector and the wake-up; and what is still registered, whose owners were interrupted."""
         if self.closed:
             return
         self.closed = True
-        self.unregister(self._wake_in.fileno())
-        self._wake_in.close()
+        for watch in list(self._watches.values()):
+            self.unregister(watch.fd)
+            watch.sock.close()
         self._wake_out.close()
         self._selector.close()
-        for left in (self._watches, self._timers, self._due, self._ready):
+        for left in (self._timers, self._due, self._ready):
             left.clear()
 
     def abandon(self) -> None:
         """Close this process's copies after a fork; they stay registered: the selector is the parent's as well."""
         self.closed = True
-        for watch in self._watches.values():
-            watch.sock.close()
-        self._watches.clear()
+        while self._watches:
+            self._watches.popitem()[1].sock.close()
         self._wake_out.close()
         self._selector.close()
 

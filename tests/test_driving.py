@@ -9,7 +9,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ import pytest
 import rawdl
 from tests import once
 from tests.driving import MODES, Drive, in_thread, spin
+from tests.interruption import Interruption, interrupt
 from tests.origin import Origin, Script
 from tests.recorder import EVENTS, PATIENCE, Recorder
 from tests.script import run_script
@@ -1029,50 +1029,21 @@ VIRTUAL = {"result": virtually_by_result, "step": virtually_by_step, "run": virt
 
 def test_T28_abort_in_a_signal_handler_at_any_line(tmp_path: Path):
     """A signal may come between any two steps of our code: call abort() there, for a sample of all the lines."""
-    stride, line = 11, 0
+    stride, line = 11, 1
     while line >= 0:
         with World() as world:
             world.listen("example.org", 80, http_peer(Script(body=BODY)))
             client, recorder = world.client(), Recorder()
             task = recorder.download(client, url="http://example.org/a", file_path=tmp_path / "a")
-            reached = at_line(line, task.abort, partial(task.exception, PATIENCE))
+            with Interruption(line, task.abort) as interruption:
+                task.exception(PATIENCE)
             client.run(PATIENCE)
         assert recorder.outcome in (["fail", "complete"], ["success", "complete"]), (line, recorder.names)
         aborted = recorder.outcome[0] == "fail"
         assert task.state == ("aborted" if aborted else "completed"), line
         assert [path.name for path in tmp_path.iterdir()] == ([] if aborted else ["a"]), line
         (tmp_path / "a").unlink(missing_ok=True)
-        line = line + stride if reached else -1
-
-
-def at_line(
-    number: int,
-    action: Callable[[], object],
-    call: Callable[[], object],
-    among: Callable[[CodeType], bool] = lambda code: True,
-) -> bool:
-    """Call, and after that many lines of rawdl do something in between; say whether it got that far."""
-    count = 0
-
-    def trace(frame, event: str, arg: object):
-        nonlocal count
-        if "/rawdl/" not in frame.f_code.co_filename or not among(frame.f_code):
-            return None
-        if event == "line":
-            count += 1
-            if count == number + 1:
-                sys.settrace(None)
-                action()
-                return None
-        return trace
-
-    old = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(old)
-    return count > number
+        line = line + stride if interruption.where else -1
 
 
 @pytest.mark.parametrize("call", ["run", "step", "result", "exception"])
@@ -1151,19 +1122,15 @@ def interrupted_everywhere(
 ) -> Iterator[tuple[int, rawdl.Client, list[Fetch]]]:
     """Have two downloads driven, and KeyboardInterrupt raised at the first line, then at the second, and so on."""
 
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    for line in itertools.count():
-        reached = True
+    for line in itertools.count(1):
         with World() as world:
             world.listen("example.org", 80, http_peer(Script(body=BODY)), link=Link(latency=0.01))
             client = world.client()
             fetches = [Fetch(client), Fetch(client)]
-            with suppress(KeyboardInterrupt):
-                reached = at_line(line, interrupt, partial(drive, client, [each.task for each in fetches]), among)
+            with suppress(KeyboardInterrupt), Interruption(line, interrupt, among) as interruption:
+                drive(client, [each.task for each in fetches])
             yield line, client, fetches
-        if not reached:
+        if not interruption.where:
             assert line > 15
             return
 
@@ -1172,9 +1139,6 @@ def interrupted_everywhere(
 def test_K9_S9_ctrl_c_during_the_wait_leaves_and_the_task_goes_on(
     drive: Drive, client: rawdl.Client, origin: Origin, tmp_path: Path
 ):
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
     recorder = Recorder()
     url = origin.serve("/a", Script(body=BODY, head_delay=0.1))
     task = recorder.download(client, url=url, file_path=tmp_path / "a")

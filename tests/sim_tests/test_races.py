@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import errno
-import gc
 import ssl
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 
 import rawdl
 from rawdl import TaskState
+from tests.interruption import Interruption
 from tests.sim import Conn, Link, Script, World, http_peer
 from tests.sim_tests.fetch import ANSWERED, CONNECTED, DNS, HOST, LATENCY, SECURE_URL, URL, Fetch, assert_nothing_left
 
@@ -456,36 +455,6 @@ def test_abort_inside_a_sink():
         assert isinstance(fetch.error, rawdl.Aborted)
         assert fetch.names in (["headers", "fail", "complete"], ["fail", "complete"])
         assert not world.sockets
-
-
-class Interruption:
-    """Call something at the n-th line of rawdl's own code, as a signal handler would: between two of its steps."""
-
-    def __init__(self, line: int, action: Callable[[], None]) -> None:
-        self.left, self.action = line, action
-        self.where = ""
-
-    def __enter__(self) -> Interruption:
-        gc.disable()  # what it would finalise has lines, too: those of other runs
-        self.before = sys.gettrace()
-        sys.settrace(self.enter)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        sys.settrace(self.before)
-        gc.enable()
-
-    def enter(self, frame: FrameType, event: str, argument: object) -> Any:
-        return self.trace if frame.f_globals.get("__name__", "").startswith("rawdl.") else None
-
-    def trace(self, frame: FrameType, event: str, argument: object) -> Any:
-        if event == "line":
-            self.left -= 1
-            if self.left == 0:
-                self.where = f"{frame.f_globals['__name__']}:{frame.f_lineno}"
-                sys.settrace(None)
-                self.action()
-        return self.trace
 
 
 @pytest.mark.contract("T28", "T29", "T30", "T32", "I8", "K10")

@@ -1,0 +1,79 @@
+"""Ctrl-C while our own code is at work.
+
+Python raises KeyboardInterrupt between any two steps of whatever its main thread runs, and so in the middle of what
+must be done whole.  Who is at such work takes note instead, and raises it afterwards: asyncio and trio do the same.
+Only Python's own handler is replaced, and only for as long as the work lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from threading import get_ident, main_thread
+from types import FrameType
+from typing import Any, Final
+
+try:
+    # What `signal` is made of.  That makes enums of every answer, which takes ten times as long as the rest, and its
+    # import takes half a millisecond; the interpreter has this one loaded.
+    import _signal as signal  # type: ignore[import-not-found]
+except ImportError:  # an implementation that is made otherwise
+    import signal
+
+SIGINT: Final = signal.SIGINT
+
+
+class Interrupts:
+    """Say when KeyboardInterrupt may be raised; ``wake`` ends the wait of who is to raise it."""
+
+    __slots__ = ("_before", "_main", "_wake", "at_work", "noted")
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._main = main_thread().ident  # no other thread is interrupted
+        self._before: Callable[[int, FrameType | None], Any] | None = None  # whom we stand in for
+        # Whether our own code is running now, rather than a callback: what interrupts it must wait.
+        self.at_work = False
+        self.noted = False  # Ctrl-C came, and has not been raised
+
+    def defer(self) -> None:
+        """Take over from who would raise KeyboardInterrupt: Python, or another client, in a callback of which we are.
+
+        What else a program does at SIGINT is its own affair.
+        """
+        if get_ident() != self._main:
+            return
+        before = signal.getsignal(SIGINT)
+        if before is not signal.default_int_handler:
+            other = getattr(before, "__self__", None)
+            if not isinstance(other, Interrupts):
+                return
+            if other is self:  # left behind, by an interrupt in `allow`
+                before = signal.default_int_handler
+        self._before = before
+        with suppress(ValueError):  # the main thread of an interpreter that is not the main one
+            signal.signal(SIGINT, self._handle)
+
+    def allow(self) -> None:
+        """Give back what `defer` took, unless somebody has taken it over since."""
+        if self._before is not None:
+            if signal.getsignal(SIGINT) == self._handle:
+                signal.signal(SIGINT, self._before)
+            self._before = None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        """Take note; in a callback, and when it comes again, have it raised at once."""
+        if self.at_work and not self.noted:
+            self.noted = True
+            self._wake()
+        else:
+            (self._before or signal.default_int_handler)(number, frame)
+
+    def raise_noted(self) -> None:
+        """Raise KeyboardInterrupt if it is noted."""
+        if self.noted:  # not taken and put back, in the middle of which it could come
+            self.noted = False
+            raise KeyboardInterrupt
+
+    def __repr__(self) -> str:
+        return f"<Interrupts {'noted' if self.noted else 'deferred' if self._before is not None else 'allowed'}>"

@@ -1,0 +1,260 @@
+"""Ctrl-C while our own code is at work, in a callback of a program's, and with a handler of its own (K10, S9)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType
+
+import pytest
+
+import rawdl
+from tests import once
+from tests.driving import in_thread
+from tests.interruption import Interruption, ctrl_c
+from tests.ordeals import ORDEALS, Ordeal
+from tests.origin import Origin, Script
+from tests.recorder import PATIENCE, Recorder
+from tests.sim import World, http_peer
+from tests.sim_tests.fetch import Fetch
+
+pytestmark = pytest.mark.usefixtures("leaves_parts")  # what may be left is looked at here
+
+BODY = bytes(range(256)) * 400
+STRIDE = 131  # lines: with 1 it takes half an hour
+
+
+@pytest.fixture(autouse=True)
+def handler() -> Iterator[None]:
+    """Ctrl-C is Python's before and after each test."""
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    yield
+    now = signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert now is signal.default_int_handler
+
+
+def in_our_work(code: CodeType) -> bool:
+    """Whether it is none of a program's: the line that calls a callback belongs to that, which nobody protects."""
+    return code.co_name not in ("shield", "__del__")
+
+
+@pytest.mark.parametrize("then", ["drive", "close"])
+@pytest.mark.parametrize("ordeal", ORDEALS, ids=lambda ordeal: ordeal.name)
+def test_K10_S9_ctrl_c_at_any_line_disturbs_nothing(ordeal: Ordeal, then: str, tmp_path: Path):
+    """It leaves the wait, once; and whoever waits again sees what he would have seen."""
+    folder = tmp_path / "folder"
+    raised = 0
+
+    def drive(task: rawdl.DownloadTask) -> None:
+        nonlocal raised
+        try:
+            with interruption:
+                task.exception()
+        except KeyboardInterrupt:
+            raised += 1
+            if then == "drive":
+                task.exception()
+
+    for count, line in enumerate(itertools.count(random.Random(ordeal.name).randrange(STRIDE) + 1, STRIDE)):
+        interruption = Interruption(line, ctrl_c, in_our_work)
+        ordeal.prepare(folder)
+        try:
+            run = ordeal.run(folder, drive=drive)
+            ordeal.check(folder)
+        except AssertionError as exc:
+            exc.add_note(f"interrupted at {interruption.where}, line {line}")
+            raise
+        if not interruption.where:
+            break
+        assert raised == count + 1, interruption.where
+        assert then == "close" or isinstance(run.end, ordeal.ends), interruption.where
+    assert raised > 10
+
+
+def test_K10_ctrl_c_while_a_call_is_carried_out_leaves_that_call():
+    """The call has been carried out, as for any function of C's."""
+    with World() as world:
+        world.listen("example.org", 80, http_peer(Script(body=BODY)))
+        client = world.client()
+        fetch = Fetch(client)
+        client.run(0.03)
+        with pytest.raises(KeyboardInterrupt), Interruption(1, ctrl_c, lambda code: code.co_name == "_let_go"):
+            fetch.task.abort()
+        assert fetch.task.state == "aborted"
+        assert client.run() is False
+        assert fetch.outcome == ["fail", "complete"]
+
+
+def test_K10_S9_ctrl_c_in_a_callback_is_raised_there():
+    """One that hangs must be left at once; the wait is left when our own state is consistent, and can go on."""
+    with World() as world:
+        world.listen("example.org", 80, http_peer(Script(body=BODY)))
+        client = world.client()
+        fetch = Fetch(client)
+        seen: list[object] = []
+
+        def hang(event: object) -> None:
+            try:
+                ctrl_c()
+            except KeyboardInterrupt as exc:
+                seen.append(exc)
+                raise
+            seen.append("not raised")
+
+        fetch.react("headers", hang)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            fetch.task.result()
+        assert seen == [caught.value]
+        assert fetch.task.result().data_length == len(BODY)
+
+
+def test_K10_a_second_ctrl_c_is_raised_at_once():
+    """A sink is called in the midst of our work, so that the first waits; if it hangs, the second ends that."""
+    with World() as world:
+        world.listen("example.org", 80, http_peer(Script(body=BODY)))
+        client = world.client()
+        went: list[str] = []
+
+        def sink(data: memoryview) -> None:
+            if not went:
+                ctrl_c()
+                went.append("after the first")
+                ctrl_c()
+                went.append("after the second")
+
+        fetch = Fetch(client, sink=sink)
+        with pytest.raises(KeyboardInterrupt):
+            fetch.task.result()
+        assert went == ["after the first"]
+        assert client.run() is False
+        assert fetch.outcome == ["fail", "complete"]
+
+
+def test_K10_ctrl_c_ends_the_wait_at_once(origin: Origin):
+    """With a real selector, which a signal alone does not wake."""
+    url = origin.serve("/a", Script(body=BODY, stall_at=1000))
+    with once.client() as client:
+        fetch = Fetch(client, url)
+        fetch.react("headers", lambda event: signal.setitimer(signal.ITIMER_REAL, 0.05))
+        before = signal.signal(signal.SIGALRM, lambda number, frame: ctrl_c())
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                fetch.task.result(PATIENCE)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert fetch.outcome == []
+
+
+def test_K10_a_handler_of_the_program_is_left_alone():
+    """It is called at once, wherever that is."""
+    calls: list[str] = []
+    mine = signal.signal(signal.SIGINT, lambda number, frame: calls.append("mine"))
+    try:
+        with World() as world:
+            world.listen("example.org", 80, http_peer(Script(body=BODY)))
+            client = world.client()
+            fetch = Fetch(client)
+            with Interruption(500, lambda: [ctrl_c(), calls.append("after")]):
+                assert fetch.task.result().data_length == len(BODY)
+        assert calls == ["mine", "after"]
+    finally:
+        signal.signal(signal.SIGINT, mine)
+
+
+def test_K10_a_handler_that_a_callback_sets_stays():
+    calls: list[int] = []
+    with World() as world:
+        world.listen("example.org", 80, http_peer(Script(body=BODY)))
+        client = world.client()
+        fetch = Fetch(client)
+
+        def handle(number: int, frame: object) -> None:
+            calls.append(number)
+
+        fetch.react("headers", lambda event: signal.signal(signal.SIGINT, handle))
+        fetch.task.result()
+        ctrl_c()
+        assert calls == [signal.SIGINT]
+        assert signal.signal(signal.SIGINT, signal.default_int_handler) is handle
+
+
+@pytest.mark.parametrize("where", ["in the inner's work", "in the inner's callback"])
+def test_K10_a_client_that_is_driven_in_a_callback_of_another(where: str):
+    with World() as world:
+        world.listen("example.org", 80, http_peer(Script(body=BODY)))
+        outer, inner = world.client(), world.client()
+        first, second = Fetch(outer), Fetch(inner)
+        went: list[str] = []
+
+        def drive(event: object) -> None:
+            try:
+                if where == "in the inner's work":
+                    with Interruption(300, ctrl_c, in_our_work):
+                        second.task.result()
+                else:
+                    second.react("headers", lambda event: ctrl_c())
+                    second.task.result()
+            except KeyboardInterrupt:
+                went.append("inner")
+                raise
+
+        first.react("headers", drive)
+        with pytest.raises(KeyboardInterrupt):
+            first.task.result()
+        assert went == ["inner"]
+        for fetch in (second, first):
+            assert fetch.task.result().data_length == len(BODY)
+
+
+def test_K10_another_thread_that_drives_leaves_ctrl_c_to_the_program(origin: Origin):
+    seen: list[object] = []
+    with once.client() as client:
+        fetch = Fetch(client, origin.serve("/a", Script(body=BODY)))
+        fetch.react("headers", lambda event: seen.append(signal.getsignal(signal.SIGINT)))
+        in_thread(fetch.task.result, PATIENCE)()
+    assert seen == [signal.default_int_handler]
+
+
+def run_by_runner(main: Callable[[], object]) -> None:
+    """What asyncio does is cancel the task, which aborts the download."""
+    asyncio.run(main())  # type: ignore[arg-type]
+
+
+def run_by_loop(main: Callable[[], object]) -> None:
+    """No handler of asyncio's: KeyboardInterrupt leaves its loop from whatever runs, and so from our turn."""
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(main())  # type: ignore[arg-type]
+    try:
+        loop.run_until_complete(task)
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        loop.close()
+
+
+@pytest.mark.parametrize("run", [run_by_runner, run_by_loop])
+def test_K10_S9_ctrl_c_in_our_work_on_an_asyncio_loop(
+    run: Callable[[Callable[[], object]], None], origin: Origin, caplog: pytest.LogCaptureFixture
+):
+    recorder = Recorder()
+    url = origin.serve("/a", Script(body=BODY, stall_at=1000))
+
+    async def main() -> None:
+        with once.client() as client:
+            await recorder.download(client, url=url, sink=rawdl.MemorySink())
+
+    with pytest.raises(KeyboardInterrupt), Interruption(1, ctrl_c, in_the_head) as interruption:
+        run(main)
+    assert interruption.where
+    assert recorder.outcome == ["fail", "complete"]
+    assert isinstance(recorder.of("complete")[0], rawdl.Aborted)
+    assert not caplog.records
+
+
+def in_the_head(code: CodeType) -> bool:
+    return code.co_name == "_receive_head"
