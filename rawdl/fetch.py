@@ -371,6 +371,7 @@ class Fetch:
         connection, exchange, lanes = self._connection, self._exchange, self._lanes or self._open_lanes()
         assert connection is not None and exchange is not None
         for _ in range(_READS_PER_TURN):
+            before = exchange.received
             try:
                 n = lanes.move() if self._throttle is None else self._move_some(self._throttle, lanes)
             except ConnectionLost as exc:
@@ -380,9 +381,10 @@ class Fetch:
             if n == 0:
                 exchange.receive_eof(clean=connection.clean_eof)
                 return self._take_events()
-            if exchange.body_window():
+            if not exchange.has_data and not exchange.body_complete:
                 self._alarm.advance(exchange.received)
-                self.owner.fetch_received(exchange.received)
+                if exchange.received > before:  # else it was something between two chunks
+                    self.owner.fetch_received(exchange.received)
             elif (following := self._take_events()) != self._receive_body:
                 return following
             if self._over or self.paused or self.owner.stopping or (lanes.emptied and not connection.pending()):

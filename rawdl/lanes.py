@@ -1,8 +1,8 @@
 """The roads from a connection to a sink: through the kernel alone, or through the loop's buffer.
 
 Body bytes pass through no parser.  Where nobody has to look at them, from a plain TCP connection to a regular file,
-Linux moves them by itself (splice).  Everywhere else one read fills the buffer that all connections share, and one
-write empties it.
+Linux moves them by itself (splice); large chunks too, when what is between them is read apart.  Everywhere else one
+read fills the buffer that all connections share, and one write empties it.
 
 They go in blocks, counted from the beginning of the body: while at least a block of payload is to come, no read goes
 beyond the end of one, since file systems like large, aligned writes.  Linux is asked to wake us up for whole ones only,
@@ -34,6 +34,8 @@ _WORTH_WAITING: Final = 262144
 _LEAST_BATCH: Final = 16384  # what is waited for on a slow line: some packets at least
 _PATIENCE: Final = 0.1  # seconds that bytes may lie in the kernel until there are as many as are waited for
 _UNLIMITED: Final = sys.maxsize
+_MOVE: Final = getattr(os, "SPLICE_F_MOVE", 0)
+_NONBLOCK: Final = getattr(os, "SPLICE_F_NONBLOCK", 0)
 _REFUSED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 
 
@@ -107,16 +109,13 @@ class Lanes:
         window = min(self._exchange.body_window(), most)
         if window >= self._size():
             window = most = self._rest_of_block()
-        if self._splicing and window >= _WORTH_SPLICING and self._sink.splice_target() is not None:
-            limit = window
-            n = self._splice(window)
-            if n:
-                self._exchange.advance(n)
+        if self._is_worth_splicing(window):
+            n = limit = self._splice(most)
         else:
             limit = min(most, len(self._loop.buffer))
             n = self._read(window, most)
         if n:
-            if n == limit and self._exchange.body_complete:
+            if n == limit and self._exchange.body_complete and not self._exchange.has_data:
                 self._look_behind()
             self._read_at = self._loop.now
             self.emptied = n >= self._awaited if self._awaited else n < min(len(self._loop.buffer), _DRY_BELOW)
@@ -205,7 +204,13 @@ class Lanes:
             self._exchange.receive_data(buffer[:n])
         return n
 
-    def _splice(self, window: int) -> int | None:
+    def _is_worth_splicing(self, window: int) -> bool:
+        """Whether the kernel can move what comes by itself, and that is much: of this chunk, or of each."""
+        if not self._splicing or (window < _WORTH_SPLICING and not self._exchange.body_gap(_WORTH_SPLICING)):
+            return False
+        return self._sink.splice_target() is not None
+
+    def _splice(self, most: int) -> int | None:
         """Have the kernel move payload to the file; where it refuses, do without from now on."""
         try:
             pipe = self._spare.take()
@@ -213,31 +218,65 @@ class Lanes:
             self._splicing = False
             return None
         try:
-            n = self._move_through(pipe, window)
+            n = self._move_through(pipe, most)
         except BaseException:
             pipe.close()  # what is left in it would get into another download's file
             raise
         self._spare.give(pipe)
         return n
 
-    def _move_through(self, pipe: Pipe, window: int) -> int | None:
-        source, target = self._connection.splice_source(), self._sink.splice_target()
-        assert source is not None and target is not None
+    def _move_through(self, pipe: Pipe, most: int) -> int | None:
+        """Fill the pipe, up to the end of a block and over those of chunks, and empty it into the file.
+
+        Nothing is left in it, even if what is between two chunks is wrong.
+        """
+        exchange, source = self._exchange, self._connection.splice_source()
+        assert source is not None
+        n: int | None = 0
+        total = held = 0
+        pieces: list[memoryview] = []
+        block = self._rest_of_block()
         try:
-            n = pipe.fill(source, window)
+            while held < block and total < most and not pieces:
+                if window := exchange.body_window():
+                    n = self._fill(pipe, source, min(window, most - total, block - held))
+                    if n:
+                        exchange.advance(n)
+                        held += n
+                        total += n
+                    if n != window:
+                        break
+                gap = min(exchange.body_gap(_WORTH_SPLICING), most - total)
+                if not gap:
+                    break
+                n = self._connection.recv_into(self._loop.buffer[:gap])
+                if n:
+                    total += n
+                    exchange.receive_data(self._loop.buffer[:n])
+                    pieces = exchange.take_payload()  # of a shorter line than expected, some of what is behind it
+                if n != gap:
+                    break
+        finally:
+            began = self._loop.time()
+            while held:
+                held -= self._empty(pipe, held)
+            self._loop.back_from(began)
+            if pieces:
+                deliver(pieces, self._sink, self._loop)
+        return total or n
+
+    def _fill(self, pipe: Pipe, source: int, count: int) -> int | None:
+        try:
+            return pipe.fill(source, count)
         except OSError as exc:
             if exc.errno not in _REFUSED:
                 raise self._connection.lost(exc) from exc
             self._splicing = False
             return None  # nothing was taken: the connection is still readable
-        left = n or 0
-        began = self._loop.time()
-        while left:
-            left -= self._empty(pipe, target, left)
-        self._loop.back_from(began)
-        return n
 
-    def _empty(self, pipe: Pipe, target: int, count: int) -> int:
+    def _empty(self, pipe: Pipe, count: int) -> int:
+        target = self._sink.splice_target()
+        assert target is not None
         try:
             n = pipe.drain(target, count, self._sink.splice_offset())
         except OSError as exc:
@@ -307,13 +346,13 @@ class Pipe:
     def fill(self, source: int, count: int) -> int | None:
         """Take up to ``count`` bytes from a socket; None: it is dry, 0: its end.  OSError where splice is refused."""
         try:
-            return os.splice(source, self._in, min(count, self.SIZE), flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
+            return os.splice(source, self._in, count, None, None, _MOVE | _NONBLOCK)
         except BlockingIOError:
             return None
 
     def drain(self, target: int, count: int, offset: int | None) -> int:
         """Write up to ``count`` of the bytes taken to a file, at ``offset`` or else its position."""
-        return os.splice(self._out, target, count, offset_dst=offset, flags=os.SPLICE_F_MOVE)
+        return os.splice(self._out, target, count, None, offset, _MOVE)
 
     def rescue(self, count: int) -> bytes:
         """Read back bytes that were taken and whose target refuses to be spliced to."""

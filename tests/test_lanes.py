@@ -8,16 +8,22 @@ import socket
 import ssl
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
 import rawdl
 from rawdl.connection import Connection
+from rawdl.lanes import Pipe
 from rawdl.loop import Loop
+from tests import once
 from tests.origin import Origin, Script
 from tests.sim import Conn, Link, Socket, World, http_peer
 from tests.sim_tests.fetch import ANSWERED, HOST, LATENCY, SECURE_URL, URL, Fetch
@@ -281,8 +287,11 @@ def test_blocks_of_a_real_kernel(framing: str, origin: Origin, tmp_path: Path):
         assert all(sink.getvalue() == BODY * 4 for sink in sinks)
 
 
-def test_the_kernel_moves_whole_blocks_too(origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """But for what is less than a splice is worth, before the end of one."""
+@pytest.mark.parametrize("framing", ["content-length", "chunked", "until-close"])
+def test_the_kernel_moves_whole_blocks_too(
+    framing: str, origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Over the ends of large chunks, too."""
     real, bounds = os.splice, []
 
     def splice(source: int, target: int, *args: object, **options: object) -> int:
@@ -296,29 +305,169 @@ def test_the_kernel_moves_whole_blocks_too(origin: Origin, tmp_path: Path, monke
 
     monkeypatch.setattr(os, "splice", splice)
     with rawdl.Client(buffer_size=65536) as client:
-        client.download_file(url=origin.serve("/a", Script(body=BODY)), file_path=tmp_path / "a").result()
+        script = Script(body=BODY, framing=framing, chunk=70_000)  # type: ignore[arg-type]
+        client.download_file(url=origin.serve("/a", script), file_path=tmp_path / "a").result()
     assert {BLOCK, 2 * BLOCK, 3 * BLOCK} <= set(bounds)
     assert (tmp_path / "a").read_bytes() == BODY
 
 
-@pytest.mark.parametrize("behind", [b"", b"surplus"])
-def test_H9_what_is_behind_a_spliced_body_is_seen(behind: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("rawdl.lanes._WORTH_SPLICING", 1000)
-    with socket.create_server(("127.0.0.1", 0)) as listener, rawdl.Client() as client:
+class Spliced:
+    """A download into a file whose body begins when the test says so, piece by piece; little is enough for a splice."""
+
+    def __init__(self, client: rawdl.Client, listener: socket.socket, path: Path, head: bytes, **options: Any) -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/a"
-        there: list[object] = []
-        task = client.download_file(url=url, file_path=tmp_path / "a")
-        task.on_headers_received(there.append)
+        self.client = client
+        self.fetch = Fetch(client, url, file_path=path, progress_interval=0, **options)
         client.run(0.01)
-        with listener.accept()[0] as peer:
-            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n")
-            while not there:
-                client.step(5)
-            peer.sendall(bytes(20_000) + behind)
-            result = task.result(5)
-            assert (result.data_length, result.surplus) == (20_000, len(behind))
-            assert len(client.stats().connections) == (not behind)
+        self.peer = listener.accept()[0]
+        self.peer.settimeout(5)
+        self.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
+        while "headers" not in self.fetch.names:
+            client.step(5)
+
+    def send(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.peer.sendall(piece)
+            self.client.step(0)
+
+    def end(self) -> rawdl.DownloadResult | rawdl.DownloadError:
+        self.client.run(5)
+        self.peer.close()
+        return self.fetch.end
+
+
+@pytest.fixture
+def spliced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Spliced]]:
+    """Make such downloads."""
+    monkeypatch.setattr("rawdl.lanes._WORTH_SPLICING", WORTH)
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        client = stack.enter_context(once.client())
+        made = partial(Spliced, client, listener, tmp_path / "a")
+        yield lambda *args, **options: stack.enter_context(closing_peer(made(*args, **options)))
+
+
+@contextmanager
+def closing_peer(download: Spliced) -> Iterator[Spliced]:
+    with download.peer:
+        yield download
+
+
+WORTH = 1000
+CHUNKED = b"Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize("behind", [b"", b"surplus", b"x"])
+@pytest.mark.parametrize(
+    ("head", "end"), [(b"Content-Length: 20000", b""), (CHUNKED, b"\r\n0\r\n\r\n")], ids=["length", "chunked"]
+)
+def test_H9_what_is_behind_a_spliced_body_is_seen(
+    head: bytes, end: bytes, behind: bytes, spliced: Callable[..., Spliced], tmp_path: Path
+):
+    download = spliced(head)
+    begin = b"%x\r\n" % 20000 if end else b""
+    download.send(begin + bytes(5000), bytes(15_000) + end + behind)
+    result = download.end()
+    assert isinstance(result, rawdl.DownloadResult)
+    assert result.data_length == 20_000
+    assert bool(result.surplus) == bool(behind) and result.surplus <= len(behind)
+    assert result.surplus == len(behind) or end, "of a chunked body not all need be looked at"
+    assert len(download.client.stats().connections) == (not behind)
     assert (tmp_path / "a").read_bytes() == bytes(20_000)
+
+
+def chunks_of(body: bytes, random: Random) -> bytes:
+    """Spell a body in chunks, mostly so large that they are worth it; with all that the grammar has."""
+    wire, at = [], 0
+    while at < len(body):
+        size = random.choice((1, 15, WORTH - 1, WORTH, 4096, 4096, 4096, 70_000, 300_000))
+        data = body[at : at + size]
+        at += size
+        padding = random.choice((b"", b"", b"", b"000"))
+        extension = random.choice((b"", b"", b"", b";a=b", b' ; c="d;"'))
+        wire.append(padding + b"%x" % len(data) + extension + b"\r\n" + data + b"\r\n")
+    return b"".join(wire) + b"0\r\n" + random.choice((b"", b"A: b\r\n")) + b"\r\n"
+
+
+@pytest.mark.parametrize("limited", [None, 50e6])
+@pytest.mark.parametrize("seed", range(12))
+def test_I9_large_chunks_however_they_come(
+    seed: int, limited: float | None, spliced: Callable[..., Spliced], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    random = Random(seed)
+    if seed % 3 == 0:
+        monkeypatch.setattr("rawdl.lanes.Pipe.SIZE", 65536)  # many blocks
+    body = random.randbytes(random.choice((3_000, 60_000, 2_500_000)))
+    wire = chunks_of(body, random)
+    download = spliced(CHUNKED, rate_limit=limited)
+    at = 0
+    while at < len(wire):
+        size = random.choice((1, 2, 7, 9, 4096, 4105, 70_000, 200_000))
+        download.send(wire[at : at + size])
+        at += size
+    result = download.end()
+    assert isinstance(result, rawdl.DownloadResult)
+    assert (result.data_length, result.surplus) == (len(body), 0)
+    assert (tmp_path / "a").read_bytes() == body
+    assert len(download.client.stats().connections) == 1
+
+
+@pytest.mark.parametrize("wrong", [b"x", b"\n", b"\r\nx\r\n", b"\r\n-1\r\n", b"\r\n8000000000000000\r\n"])
+def test_C1_C6_I3_what_came_before_a_wrong_chunk_line_is_written(
+    wrong: bytes, spliced: Callable[..., Spliced], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    written: list[int] = []
+    real = os.splice
+
+    def splice(source: int, target: int, *args: Any) -> int:
+        n = real(source, target, *args)
+        if stat.S_ISREG(os.fstat(target).st_mode):
+            written.append(n)
+        return n
+
+    monkeypatch.setattr(os, "splice", splice)
+    download = spliced(CHUNKED)
+    download.send(b"1000\r\n", (bytes(4096) + b"\r\n1000\r\n") * 3 + bytes(4096) + wrong + bytes(20))
+    assert isinstance(download.end(), rawdl.ProtocolError)
+    assert sum(written) == 4 * 4096
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_T15_progress_is_told_where_a_chunk_ends(spliced: Callable[..., Spliced], tmp_path: Path):
+    download = spliced(CHUNKED)
+    chunk = b"1000\r\n" + bytes(4096) + b"\r\n"
+    for _ in range(4):
+        download.send(chunk[:-2], chunk[-2:])
+        download.client.run(0.01)
+    told = [update.total_bytes_written for update in download.fetch.of("progress")]
+    assert told == [4096 * n for n in range(1, 5)], "once for each, and never for what is between them"
+    download.send(b"0\r\n\r\n")
+    assert isinstance(download.end(), rawdl.DownloadResult)
+
+
+@pytest.mark.parametrize("call", ["fill", "drain"])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_chunks_where_the_kernel_refuses(
+    call: str, nth: int, spliced: Callable[..., Spliced], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real, calls = getattr(Pipe, call), 0
+
+    def refusing(self: Pipe, *args: Any) -> int | None:
+        nonlocal calls
+        calls += 1
+        if calls >= nth:
+            raise OSError(errno.EINVAL, "refused")
+        return real(self, *args)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Pipe, call, refusing)
+    body = Random(nth).randbytes(40_960)
+    download = spliced(CHUNKED)
+    for at in range(0, len(body), 8192):
+        download.send(b"".join(b"1000\r\n" + body[to : to + 4096] + b"\r\n" for to in (at, at + 4096)))
+    download.send(b"0\r\n\r\n")
+    assert isinstance(download.end(), rawdl.DownloadResult)
+    assert calls == nth
+    assert (tmp_path / "a").read_bytes() == body
 
 
 @pytest.mark.parametrize("failing", [1, 2])

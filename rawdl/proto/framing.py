@@ -3,7 +3,8 @@
 Each framing has the same surface.  ``window()`` is how many of the next wire bytes are certainly payload: those may
 pass by without being looked at, if ``advance(n)`` is told.  Everything else goes through ``take(data, at)``, which
 returns payload in pieces and the index behind what it has read.  With none, this data has no more of it; what follows
-some may be more of it, or wrong.
+some may be more of it, or wrong.  ``gap(least)`` is how many bytes to read so that there is a window again, if all goes
+on as it did: what is between two chunks.  It is 0 where there are none, or smaller ones than ``least``.
 
 A framing never reads past the end of the body, whatever follows.
 """
@@ -48,6 +49,8 @@ class Framing(Protocol):
 
     def advance(self, n: int) -> None: ...
 
+    def gap(self, least: int) -> int: ...
+
     def take(self, data: memoryview, at: int) -> tuple[list[memoryview], int]: ...
 
     def end_at_close(self) -> bool: ...
@@ -74,6 +77,9 @@ class ContentLength:
     def advance(self, n: int) -> None:
         self.received += n
         self.complete = self.received == self.length
+
+    def gap(self, least: int) -> int:
+        return 0
 
     def take(self, data: memoryview, at: int) -> tuple[list[memoryview], int]:
         if at == len(data):
@@ -106,6 +112,9 @@ class UntilClose:
 
     def advance(self, n: int) -> None:
         self.received += n
+
+    def gap(self, least: int) -> int:
+        return 0
 
     def take(self, data: memoryview, at: int) -> tuple[list[memoryview], int]:
         if at == len(data):
@@ -153,6 +162,8 @@ class Chunked:
     """
 
     __slots__ = (
+        "_between",
+        "_chunk",
         "_extension_bytes",
         "_left",
         "_limits",
@@ -174,6 +185,8 @@ class Chunked:
         self.misnamed = False  # whether a trailer line without a valid name was dropped
         self._limits = limits
         self._state = _State.SIZE
+        self._chunk = 0  # the size of the one that was begun last
+        self._between = 0  # how many bytes were between that and the one before it
         self._left = 0  # payload bytes of this chunk that are still to come
         self._line = b""  # a chunk line, or the trailer section, of which only the beginning has come
         self._extension_bytes = 0
@@ -187,6 +200,12 @@ class Chunked:
         self._left -= n
         if not self._left:
             self._state = _State.DATA_END
+
+    def gap(self, least: int) -> int:
+        if self._chunk < least or self._state is _State.TRAILER:
+            return 0
+        before = 2 if self._state is _State.SIZE else 0  # the end of the data before it has been read
+        return max(1, self._between - before - len(self._line))
 
     def end_at_close(self) -> bool:
         return False
@@ -207,7 +226,7 @@ class Chunked:
 
         This is the parser of nearly all bodies, hence its length: a server may send one byte by byte.
         """
-        next_chunk, end, small = self._next_chunk, len(data), bytearray()
+        next_chunk, end, small, begun = self._next_chunk, len(data), bytearray(), None
         left, received = self._left, self.received
         most = LARGEST if self._limits.body is None else self._limits.body
         while at < end:
@@ -231,9 +250,11 @@ class Chunked:
             size = int(match[1], 16)
             if not 0 < size <= most - received:
                 break
-            left, at = size, match.end()
+            left, at, begun = size, match.end(), match
         if small:
             pieces.append(memoryview(small))
+        if begun is not None:
+            self._chunk, self._between = int(begun[1], 16), begun.end() - begun.start()
         self._left, self.received = left, received
         self._state = _State.DATA if left else _State.DATA_END
         return at
@@ -293,7 +314,8 @@ class Chunked:
         if size > LARGEST:
             raise ProtocolError(f"a chunk of {size} bytes; the most that can be handled is {LARGEST}")
         check_size(self.received + size, self._limits.body)
-        self._left = size
+        self._left = self._chunk = size
+        self._between = len(line) + 2
         self._state = _State.DATA if size else _State.TRAILER
 
     def __repr__(self) -> str:

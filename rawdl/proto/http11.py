@@ -154,6 +154,18 @@ class Exchange:
         assert self._framing is not None and 0 < n <= self.body_window()
         self._framing.advance(n)
 
+    def body_gap(self, least: int) -> int:
+        """Return how many bytes to read for a window again, where chunks of ``least`` bytes or more come; else 0."""
+        if self.state is not State.BODY or self.has_data:
+            return 0
+        assert self._framing is not None
+        return self._framing.gap(least)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether something was fed that `next_event` is still to tell of."""
+        return self._at < len(self._data) or bool(self._pieces)
+
     @property
     def body_complete(self) -> bool:
         """Whether the last byte of the body has gone past, even if `next_event` has not said so yet."""

@@ -460,6 +460,38 @@ def test_taking(size: int, make: Callable[[], Framing], wire: bytes, before: str
     assert framing.trailer.fields == ()
 
 
+def test_the_gap_is_what_was_between_two_chunks() -> None:
+    framing = Chunked(Limits())
+    assert framing.gap(1) == 0, "nothing is known yet"
+    for data, gap in (
+        (b"1000\r\n", 8),  # \r\n1000\r\n
+        (bytes(0x1000), 8),
+        (b"\r", 7),
+        (b"\n10", 4),
+        (b"", 4),
+        (b"00;a=b\r\n", 12),
+        (bytes(0x1000) + b"\r\n0001000\r\n", 11),
+        (bytes(0xFFF), 11),
+        (b"x\r\n1000\r\n" + bytes(0x1000) + b"\r\n", 6),  # what is left of the usual
+        (b"20000", 1),  # and that was shorter
+        (b"\r\n", 9),
+        (bytes(0x20000) + b"\r\n", 7),
+        (b"0\r\n", 0),
+        (b"A: b\r\n", 0),
+        (b"\r\n", 0),
+    ):
+        at = 0
+        while at < len(data):
+            _, at = framing.take(memoryview(data), at)
+        assert framing.gap(0x1000) == gap, data
+        assert framing.gap(0x20001) == 0
+    assert framing.complete
+
+
+def test_only_chunks_have_gaps() -> None:
+    assert ContentLength(10).gap(1) == UntilClose(Limits()).gap(1) == 0
+
+
 def test_no_framing_reads_past_the_end() -> None:
     for make, wire, *_ in (FRAMINGS[0], FRAMINGS[2]):
         framing, at = make(), 0
