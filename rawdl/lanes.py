@@ -253,7 +253,8 @@ class Lanes:
                 if n:
                     total += n
                     exchange.receive_data(self._loop.buffer[:n])
-                    pieces = exchange.take_payload()  # of a shorter line than expected, some of what is behind it
+                    while payload := exchange.take_payload():  # of a shorter line, some of what is behind it
+                        pieces += payload
                 if n != gap:
                     break
         finally:

@@ -445,6 +445,17 @@ def test_T15_progress_is_told_where_a_chunk_ends(spliced: Callable[..., Spliced]
     assert isinstance(download.end(), rawdl.DownloadResult)
 
 
+def test_T15_progress_is_told_of_what_came_with_a_part_of_a_chunk_line(spliced: Callable[..., Spliced]):
+    """A server that says no more for a while has said that."""
+    download = spliced(CHUNKED)
+    chunk = b"1000\r\n" + bytes(4096) + b"\r\n"
+    download.send(chunk, chunk * 2 + b"1\r\nx\r\n2")
+    download.client.run(0.01)
+    assert download.fetch.of("progress")[-1].total_bytes_written == 3 * 4096 + 1
+    download.send(b"\r\nyz\r\n0\r\n\r\n")
+    assert isinstance(download.end(), rawdl.DownloadResult)
+
+
 @pytest.mark.parametrize("call", ["fill", "drain"])
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_chunks_where_the_kernel_refuses(
