@@ -16,6 +16,7 @@ from rawdl.proto.messages import Headers
 from rawdl.sinks import DecodingSink, LimitedSink, Sink
 
 if TYPE_CHECKING:
+    from rawdl.partfile import PartFile
     from rawdl.proto.checksums import Checksum
     from rawdl.proto.decoding import Decoder
     from rawdl.verify import Verification
@@ -204,11 +205,18 @@ class Store:
         if self._job.part is None:
             self._job.sink.discard()
             return None
+        try:
+            return self._leave(self._job.part, error, keeping)
+        except BaseException:  # Ctrl-C for the second time, while the disk takes long: the lock must not outlive us
+            self._job.part.close()
+            raise
+
+    def _leave(self, part: PartFile, error: DownloadError, keeping: bool) -> str | None:
         if isinstance(error, RangeError):  # it was to be continued, so nothing of it is lost
-            return self._job.part.keep() if self._job.part.is_described else self._job.part.close()
+            return part.keep() if part.is_described else part.close()
         if self._is_worth_keeping(error) and (keeping or self._job.resume is True or not isinstance(error, Aborted)):
-            return self._job.part.keep()
-        self._job.part.discard()
+            return part.keep()
+        part.discard()
         return None
 
     def _is_worth_keeping(self, error: DownloadError) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import random
 import signal
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("leaves_parts")  # what may be left is look
 
 BODY = bytes(range(256)) * 400
 STRIDE = 131  # lines: with 1 it takes half an hour
+SYNC = "fdatasync" if hasattr(os, "fdatasync") else "fsync"
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +134,35 @@ def test_K10_a_second_ctrl_c_is_raised_at_once():
         assert went == ["after the first"]
         assert client.run() is False
         assert fetch.outcome == ["fail", "complete"]
+
+
+@pytest.mark.parametrize(("call", "header"), [(SYNC, (("ETag", '"a"'),)), ("unlink", ())], ids=["kept", "removed"])
+def test_K10_I8_a_second_ctrl_c_while_a_part_is_left_gives_the_file_up(
+    call: str, header: tuple[tuple[str, str], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The program that catches it can download to that file again, in this client or another."""
+    real, calls = getattr(os, call), 0
+
+    def slow(*args: object, **options: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            ctrl_c()
+            ctrl_c()
+        return real(*args, **options)
+
+    with World() as world:
+        world.listen("example.org", 80, http_peer(Script(body=BODY, header=header, cut_at=50_000)))
+        client = world.client()
+        fetch = Fetch(client, file_path=tmp_path / "a")
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, call, slow)
+            fetch.task.result()
+        assert calls == 1
+        assert client.run() is False
+        assert isinstance(fetch.end, rawdl.IncompleteBody)
+        for again in (client, world.client()):
+            assert isinstance(Fetch(again, file_path=tmp_path / "a").task.exception(), rawdl.IncompleteBody)
 
 
 def test_K10_ctrl_c_ends_the_wait_at_once(origin: Origin):
