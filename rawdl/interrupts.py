@@ -70,8 +70,8 @@ class Interrupts:
             (self._before or signal.default_int_handler)(number, frame)
 
     def raise_noted(self) -> None:
-        """Raise KeyboardInterrupt if it is noted."""
-        if self.noted:  # not taken and put back, in the middle of which it could come
+        """Raise KeyboardInterrupt if it is noted, in the thread that it is for."""
+        if self.noted and get_ident() == self._main:  # not taken and put back, in the middle of which it could come
             self.noted = False
             raise KeyboardInterrupt
 

@@ -7,6 +7,7 @@ import itertools
 import os
 import random
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
@@ -248,6 +249,32 @@ def test_K10_another_thread_that_drives_leaves_ctrl_c_to_the_program(origin: Ori
         fetch.react("headers", lambda event: seen.append(signal.getsignal(signal.SIGINT)))
         in_thread(fetch.task.result, PATIENCE)()
     assert seen == [signal.default_int_handler]
+
+
+def test_K10_ctrl_c_is_raised_in_the_main_thread_whoever_lets_go_meanwhile(origin: Origin):
+    """Another thread, which has just carried out a call, is about to look whether there is something to raise."""
+    let_go, noted = threading.Event(), threading.Event()
+
+    def linger() -> None:
+        if threading.current_thread() is not threading.main_thread():
+            let_go.set()
+            assert noted.wait(PATIENCE)
+
+    def sink(data: memoryview) -> None:
+        if not noted.is_set():
+            ctrl_c()
+            noted.set()
+            join()
+
+    with once.client() as client:
+        other, fetch = Fetch(client, origin.serve("/a", Script(body=BODY))), Fetch(client, origin.url("/a"), sink=sink)
+        client._driver.when_free.append(linger)
+        join = in_thread(other.task.abort)
+        assert let_go.wait(PATIENCE)
+        with pytest.raises(KeyboardInterrupt):
+            fetch.task.result(PATIENCE)
+        assert noted.is_set()
+        assert fetch.task.result(PATIENCE).data_length == len(BODY)
 
 
 def run_by_runner(main: Callable[[], object]) -> None:
