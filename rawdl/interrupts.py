@@ -63,7 +63,8 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Take note; in a callback, and when it comes again, have it raised at once."""
-        if self.at_work and not self.noted:
+        ours = self._before is not None and self.at_work  # else the program has put this back, and another thread works
+        if ours and not self.noted:
             self.noted = True
             self._wake()
         else:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 import pytest
 
@@ -275,6 +276,32 @@ def test_K10_ctrl_c_is_raised_in_the_main_thread_whoever_lets_go_meanwhile(origi
             fetch.task.result(PATIENCE)
         assert noted.is_set()
         assert fetch.task.result(PATIENCE).data_length == len(BODY)
+
+
+def test_K10_our_handler_put_back_by_the_program_does_not_heed_another_threads_work(origin: Origin):
+    """It has found it in a callback, and restores what it has found: much later, when a thread of ours drives."""
+    found: list[Any] = []
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def sink(data: memoryview) -> None:
+        at_work.set()
+        assert go_on.wait(PATIENCE)
+
+    with once.client() as client:
+        first = Fetch(client, origin.serve("/a", Script(body=BODY)))
+        first.react("headers", lambda event: found.append(signal.getsignal(signal.SIGINT)))
+        first.task.result(PATIENCE)
+        second = Fetch(client, origin.url("/a"), sink=sink)
+        client.start()
+        assert at_work.wait(PATIENCE)
+        before = signal.signal(signal.SIGINT, found[0])
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                ctrl_c()
+        finally:
+            signal.signal(signal.SIGINT, before)
+            go_on.set()
+        assert second.task.result(PATIENCE).data_length == len(BODY)
 
 
 def run_by_runner(main: Callable[[], object]) -> None:
