@@ -111,14 +111,15 @@ class Bridge:
         if not self._driving:
             return
         try:
-            self._driver.turn()
-        except BaseException as exc:
-            self._loop.call_exception_handler({"message": "a callback of a download raised", "exception": exc})
-        if self._driver.loop.closed:
-            self._let_go()
-        else:
-            self._arm()
-        self._driver.interrupts.raise_noted()  # which leaves that loop, as from any callback of it
+            raised = self._driver.turn()
+            if raised is not None:
+                self._loop.call_exception_handler({"message": "a callback of a download raised", "exception": raised})
+        finally:
+            if self._driver.loop.closed:
+                self._let_go()
+            else:
+                self._arm()
+            self._driver.interrupts.raise_noted()  # which leaves that loop, as from any callback of it
 
     def _arm(self) -> None:
         """Have the next turn at the next deadline, if nothing happens before."""

@@ -292,16 +292,26 @@ class Driver:
         self._exposed = self._driving = True
         return True
 
-    def turn(self) -> None:
-        """Run what is ready, while the wheel is seized; what `interrupts` has noted is the caller's to raise."""
-        self.interrupts.at_work = True
-        self.interrupts.defer()
+    def turn(self) -> BaseException | None:
+        """Run what is ready, while the wheel is seized; return what was raised in that.
+
+        Ctrl-C just before or behind it is raised here; what `interrupts` has noted is the caller's to raise.
+        """
         try:
-            self.loop.step(0)
+            self.interrupts.at_work = True
+            self.interrupts.defer()
+            self._step_gathering()
         finally:
             self.interrupts.at_work = False
             self.interrupts.allow()
-        self._raise_on()
+        raised, self._raised = self._raised, None
+        return raised
+
+    def _step_gathering(self) -> None:
+        try:
+            self.loop.step(0)
+        except BaseException as exc:
+            self._raised = exc
 
     def release(self) -> None:
         """Give the wheel back."""

@@ -322,9 +322,18 @@ def run_by_loop(main: Callable[[], object]) -> None:
         loop.close()
 
 
+# In the work itself, and at each line of what goes on around it in a turn.
+WHERE = [("_receive_head", 1), *(("turn", line) for line in range(1, 11))]
+
+
+@pytest.mark.parametrize(("where", "line"), WHERE)
 @pytest.mark.parametrize("run", [run_by_runner, run_by_loop])
 def test_K10_S9_ctrl_c_in_our_work_on_an_asyncio_loop(
-    run: Callable[[Callable[[], object]], None], origin: Origin, caplog: pytest.LogCaptureFixture
+    run: Callable[[Callable[[], object]], None],
+    where: str,
+    line: int,
+    origin: Origin,
+    caplog: pytest.LogCaptureFixture,
 ):
     recorder = Recorder()
     url = origin.serve("/a", Script(body=BODY, stall_at=1000))
@@ -333,13 +342,12 @@ def test_K10_S9_ctrl_c_in_our_work_on_an_asyncio_loop(
         with once.client() as client:
             await recorder.download(client, url=url, sink=rawdl.MemorySink())
 
-    with pytest.raises(KeyboardInterrupt), Interruption(1, ctrl_c, in_the_head) as interruption:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Interruption(line, ctrl_c, lambda code: code.co_name == where) as interruption,
+    ):
         run(main)
     assert interruption.where
     assert recorder.outcome == ["fail", "complete"]
     assert isinstance(recorder.of("complete")[0], rawdl.Aborted)
     assert not caplog.records
-
-
-def in_the_head(code: CodeType) -> bool:
-    return code.co_name == "_receive_head"
