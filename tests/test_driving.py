@@ -1099,6 +1099,17 @@ def test_K10_an_interrupt_as_a_task_is_made_leaves_the_client_whole():
         assert [each.outcome for each in fetches] == [["success", "complete"]] * 2, line
 
 
+def test_K10_I8_an_interrupt_on_the_way_to_the_pool_leaves_no_socket_behind_close():
+    """World sees to that."""
+    for line, client, recorders in interrupted_everywhere(virtually_by_result, on_the_way_to_the_pool):
+        client.close()
+        assert {tuple(each.outcome) for each in recorders} <= {("success", "complete"), ("fail", "complete")}, line
+
+
+def on_the_way_to_the_pool(code: CodeType) -> bool:
+    return code.co_name in ("release", "give", "watch", "quiet", "modify", "redirect")
+
+
 def test_K10_S6_an_interrupt_at_any_line_of_close_and_then_close_again():
     """World sees that no socket is left."""
 

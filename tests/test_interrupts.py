@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import rawdl
+from rawdl.interrupts import Interrupts
 from tests import once
 from tests.driving import in_thread
 from tests.interruption import Interruption, ctrl_c
@@ -167,10 +168,10 @@ def test_K10_I8_a_second_ctrl_c_while_a_part_is_left_gives_the_file_up(
 
 
 def test_K10_ctrl_c_ends_the_wait_at_once(origin: Origin):
-    """With a real selector, which a signal alone does not wake."""
+    """With a real selector, which goes on to wait after a signal; for so long that the task would fail."""
     url = origin.serve("/a", Script(body=BODY, stall_at=1000))
     with once.client() as client:
-        fetch = Fetch(client, url)
+        fetch = Fetch(client, url, timeouts=rawdl.Timeouts(idle=2))
         fetch.react("headers", lambda event: signal.setitimer(signal.ITIMER_REAL, 0.05))
         before = signal.signal(signal.SIGALRM, lambda number, frame: ctrl_c())
         try:
@@ -214,8 +215,9 @@ def test_K10_a_handler_that_a_callback_sets_stays():
         assert signal.signal(signal.SIGINT, signal.default_int_handler) is handle
 
 
-@pytest.mark.parametrize("where", ["in the inner's work", "in the inner's callback"])
-def test_K10_a_client_that_is_driven_in_a_callback_of_another(where: str):
+@pytest.mark.parametrize("where", [*range(20, 1000, 70), "in the inner's callback"])
+def test_K10_a_client_that_is_driven_in_a_callback_of_another(where: int | str):
+    """At a line of the inner's work, or in its callback."""
     with World() as world:
         world.listen("example.org", 80, http_peer(Script(body=BODY)))
         outer, inner = world.client(), world.client()
@@ -224,8 +226,8 @@ def test_K10_a_client_that_is_driven_in_a_callback_of_another(where: str):
 
         def drive(event: object) -> None:
             try:
-                if where == "in the inner's work":
-                    with Interruption(300, ctrl_c, in_our_work):
+                if isinstance(where, int):
+                    with Interruption(where, ctrl_c, in_our_work):
                         second.task.result()
                 else:
                     second.react("headers", lambda event: ctrl_c())
@@ -240,6 +242,20 @@ def test_K10_a_client_that_is_driven_in_a_callback_of_another(where: str):
         assert went == ["inner"]
         for fetch in (second, first):
             assert fetch.task.result().data_length == len(BODY)
+
+
+def test_K10_who_was_interrupted_as_he_gave_the_handler_back():
+    """It stays where it is, and does as Python's does; the next time it is given back."""
+    interrupts = Interrupts(lambda: None)
+    interrupts.defer()
+    assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        ctrl_c()
+    interrupts.defer()
+    with pytest.raises(KeyboardInterrupt):
+        ctrl_c()
+    interrupts.allow()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_K10_another_thread_that_drives_leaves_ctrl_c_to_the_program(origin: Origin):
@@ -350,3 +366,24 @@ def test_K10_S9_ctrl_c_in_our_work_on_an_asyncio_loop(
     assert recorder.outcome == ["fail", "complete"]
     assert isinstance(recorder.of("complete")[0], rawdl.Aborted)
     assert not caplog.records
+
+
+def test_K10_between_our_turns_ctrl_c_is_no_concern_of_ours(origin: Origin):
+    seen: list[object] = []
+    url = origin.serve("/a", Script(body=BODY, stall_at=1000, stall_for=0.2))
+
+    async def main() -> None:
+        with once.client() as client:
+            recorder = Recorder()
+            task = recorder.download(client, url=url, sink=rawdl.MemorySink())
+
+            def look() -> None:
+                seen.append(signal.getsignal(signal.SIGINT))
+
+            recorder.react("headers", lambda event: asyncio.get_running_loop().call_soon(look))
+            await task
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    assert seen == [signal.default_int_handler]

@@ -202,7 +202,7 @@ class Chunked:
             self._state = _State.DATA_END
 
     def gap(self, least: int) -> int:
-        if self._chunk < least or self._state is _State.TRAILER:
+        if self._chunk < least:
             return 0
         before = 2 if self._state is _State.SIZE else 0  # the end of the data before it has been read
         return max(1, self._between - before - len(self._line))
