@@ -449,15 +449,16 @@ class Fetch:
     def _advance(self) -> None:
         """Run steps until one has to wait."""
         try:
-            while not self._over and not self.paused and self._dial is None and self._step is not None:
-                following = self._step()
-                if following is None:
-                    return
-                self._step = following
-        except DownloadError as exc:
-            self._fail(exc)
+            try:
+                while not self._over and not self.paused and self._dial is None and self._step is not None:
+                    following = self._step()
+                    if following is None:
+                        return
+                    self._step = following
+            except DownloadError as exc:
+                self._fail(exc)
         except BaseException as exc:
-            # Only a bug, a lack of memory or a KeyboardInterrupt between two lines: the fetch must end all the same.
+            # Only a bug, a lack of memory or what a signal handler raises: the fetch must end all the same.
             self._fail(unexpected(exc))
             if not isinstance(exc, Exception):
                 raise
