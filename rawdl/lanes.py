@@ -109,7 +109,7 @@ class Lanes:
         window = min(self._exchange.body_window(), most)
         if window >= self._size():
             window = most = self._rest_of_block()
-        if self._is_worth_splicing(window):
+        if most >= _WORTH_SPLICING and self._is_worth_splicing(window):
             n = limit = self._splice(most)
         else:
             limit = min(most, len(self._loop.buffer))
