@@ -36,7 +36,7 @@ class Driver:
         self.closing = False  # the client was closed, and its loop is to be
         self._exposed = False  # somebody waits on fileno() with a loop of his own
         self._pid = os.getpid()
-        self.interrupts = Interrupts(loop.wake)
+        self.interrupts = Interrupts(loop.wake, loop.time)
         self._raised: BaseException | None = None  # what a callback has raised, until the end of the turn
         self.when_free: list[Callable[[], None]] = []  # called, in any thread, when somebody lets go of the wheel
         self.bridge: object = None  # to the event loop whose thread drives, if one does

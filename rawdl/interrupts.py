@@ -21,20 +21,25 @@ except ImportError:  # an implementation that is made otherwise
     import signal
 
 SIGINT: Final = signal.SIGINT
+# Seconds.  One Ctrl-C may come twice, from the terminal and from a program that passes it on; later it means that the
+# first has had no effect.
+_ONCE: Final = 0.5
 
 
 class Interrupts:
-    """Say when KeyboardInterrupt may be raised; ``wake`` ends the wait of who is to raise it."""
+    """Say when KeyboardInterrupt may be raised; ``wake`` ends the wait of who raises it, ``clock`` is in seconds."""
 
-    __slots__ = ("_before", "_main", "_wake", "at_work", "noted")
+    __slots__ = ("_before", "_clock", "_main", "_noted_at", "_wake", "at_work", "noted")
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], clock: Callable[[], float]) -> None:
         self._wake = wake
+        self._clock = clock
         self._main = main_thread().ident  # no other thread is interrupted
         self._before: Callable[[int, FrameType | None], Any] | None = None  # whom we stand in for
         # Whether our own code is running now, rather than a callback: what interrupts it must wait.
         self.at_work = False
         self.noted = False  # Ctrl-C came, and has not been raised
+        self._noted_at = 0.0
 
     def defer(self) -> None:
         """Take over from who would raise KeyboardInterrupt: Python, or another client, in a callback of which we are.
@@ -64,11 +69,12 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Take note; in a callback, and when it comes again, have it raised at once."""
         ours = self._before is not None and self.at_work  # else the program has put this back, and another thread works
-        if ours and not self.noted:
+        if not ours or (self.noted and self._clock() - self._noted_at >= _ONCE):
+            (self._before or signal.default_int_handler)(number, frame)
+        elif not self.noted:
+            self._noted_at = self._clock()
             self.noted = True
             self._wake()
-        else:
-            (self._before or signal.default_int_handler)(number, frame)
 
     def raise_noted(self) -> None:
         """Raise KeyboardInterrupt if it is noted, in the thread that it is for."""
