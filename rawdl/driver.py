@@ -33,6 +33,7 @@ class Driver:
         self._waiting = 0
         self._thread: Thread | None = None
         self._stopping = False
+        self._gone = False  # that thread drives no more, though it may still be there
         self.closing = False  # the client was closed, and its loop is to be
         self._exposed = False  # somebody waits on fileno() with a loop of his own
         self._pid = os.getpid()
@@ -251,14 +252,17 @@ class Driver:
     def start(self) -> None:
         """Drive in a daemon thread until `stop`; once is enough."""
         self.check_process()
-        if self._thread is not None and self._thread.is_alive():
+        if self._thread is not None and self._thread.is_alive() and not self._gone:
             return
-        self._stopping = False
+        self._stopping = self._gone = False
         self._thread = Thread(target=self._run, name="rawdl", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        self.wait(lambda: self._stopping or self.loop.closed, None, "start()")
+        try:
+            self.wait(lambda: self._stopping or self.loop.closed, None, "start()")
+        finally:
+            self._gone = True
 
     def stop(self) -> None:
         """Have the background thread let go, and wait until it has (unless it is the one that calls)."""

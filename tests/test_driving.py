@@ -848,17 +848,25 @@ def test_S9_under_start_it_goes_to_the_excepthook_and_the_thread_ends(
     client: rawdl.Client, origin: Origin, monkeypatch: pytest.MonkeyPatch
 ):
     caught: list[object] = []
-    monkeypatch.setattr(threading, "excepthook", lambda hooked: caught.append(hooked.exc_type))
+    started = threading.Event()
+
+    def hook(hooked: threading.ExceptHookArgs) -> None:
+        caught.append(hooked.exc_type)
+        started.wait(PATIENCE)
+
+    monkeypatch.setattr(threading, "excepthook", hook)
     recorder = Recorder()
     recorder.react("headers", raising_once(KeyboardInterrupt))
     client.start()
     task = recorder.download(client, url=origin.serve("/a", WHOLE), sink=rawdl.MemorySink())
     recorder.wait_for("headers")
     assert task.result(PATIENCE).data_length == len(BODY)  # driven here, now
+    client.start()  # though the thread that has ended is still there
+    second = Recorder()
+    second.download(client, url=origin.url("/a"), sink=rawdl.MemorySink())
+    second.wait_for("complete")
+    started.set()
     assert caught == [KeyboardInterrupt]
-    assert "rawdl" not in {thread.name for thread in threading.enumerate()}
-    client.start()
-    assert client.download_file(url=origin.url("/a"), sink=rawdl.MemorySink()).result(PATIENCE)
 
 
 def test_S9_under_asyncio_it_goes_to_the_loops_exception_handler(client: rawdl.Client, origin: Origin):
