@@ -228,7 +228,8 @@ class Driver:
                 self.interrupts.at_work = self._driving = False
                 self.interrupts.allow()
                 self._wheel.clear()
-            self.notify()
+            if self._waiting:
+                self.notify()
             for tell in tuple(self.when_free):
                 tell()
             if self._exposed and self.loop.has_callbacks:
@@ -238,7 +239,8 @@ class Driver:
             self.interrupts.at_work = True
             self.interrupts.defer()
             self.loop.run_handed()
-        self.interrupts.raise_noted()
+        if self.interrupts.noted:
+            self.interrupts.raise_noted()
 
     def expose(self) -> int:
         """Return the loop's descriptor; from now on it is readable whenever a step would do something."""

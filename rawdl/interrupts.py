@@ -8,7 +8,6 @@ Only Python's own handler is replaced, and only for as long as the work lasts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from threading import get_ident, main_thread
 from types import FrameType
 from typing import Any, Final
@@ -16,11 +15,10 @@ from typing import Any, Final
 try:
     # What `signal` is made of.  That makes enums of every answer, which takes ten times as long as the rest, and its
     # import takes half a millisecond; the interpreter has this one loaded.
-    import _signal as signal  # type: ignore[import-not-found]
+    from _signal import SIGINT, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
 except ImportError:  # an implementation that is made otherwise
-    import signal
+    from signal import SIGINT, default_int_handler, getsignal, signal
 
-SIGINT: Final = signal.SIGINT
 # Seconds.  One Ctrl-C may come twice, from the terminal and from a program that passes it on; later it means that the
 # first has had no effect.
 _ONCE: Final = 0.5
@@ -34,7 +32,7 @@ class Interrupts:
     def __init__(self, wake: Callable[[], None], clock: Callable[[], float]) -> None:
         self._wake = wake
         self._clock = clock
-        self._main = main_thread().ident  # no other thread is interrupted
+        self._main = main_thread().ident  # no other thread is interrupted; None if that cannot be seen to
         self._before: Callable[[int, FrameType | None], Any] | None = None  # whom we stand in for
         # Whether our own code is running now, rather than a callback: what interrupts it must wait.
         self.at_work = False
@@ -48,29 +46,31 @@ class Interrupts:
         """
         if get_ident() != self._main:
             return
-        before = signal.getsignal(SIGINT)
-        if before is not signal.default_int_handler:
+        before = getsignal(SIGINT)
+        if before is not default_int_handler:
             other = getattr(before, "__self__", None)
             if not isinstance(other, Interrupts):
                 return
             if other is self:  # left behind, by an interrupt in `allow`
-                before = signal.default_int_handler
+                before = default_int_handler
         self._before = before
-        with suppress(ValueError):  # the main thread of an interpreter that is not the main one
-            signal.signal(SIGINT, self._handle)
+        try:
+            signal(SIGINT, self._handle)
+        except ValueError:  # the interpreter is not the main one
+            self._main = None
 
     def allow(self) -> None:
         """Give back what `defer` took, unless somebody has taken it over since."""
         if self._before is not None:
-            if signal.getsignal(SIGINT) == self._handle:
-                signal.signal(SIGINT, self._before)
+            if getsignal(SIGINT) == self._handle:
+                signal(SIGINT, self._before)
             self._before = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Take note; in a callback, and when it comes again, have it raised at once."""
         ours = self._before is not None and self.at_work  # else the program has put this back, and another thread works
         if not ours or (self.noted and self._clock() - self._noted_at >= _ONCE):
-            (self._before or signal.default_int_handler)(number, frame)
+            (self._before or default_int_handler)(number, frame)
         elif not self.noted:
             self._noted_at = self._clock()
             self.noted = True
