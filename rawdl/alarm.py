@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from rawdl.loop import Loop, Timer
-from rawdl.proto.pacing import LowSpeed, SpeedFloor
 from rawdl.proto.timeouts import Deadlines, Phase, Timeouts
+
+if TYPE_CHECKING:
+    from rawdl.proto.pacing import LowSpeed, SpeedFloor
 
 
 class Alarm:
@@ -55,6 +58,8 @@ class Alarm:
     def body_begins(self) -> None:
         """Watch the speed from now on."""
         if self._low_speed is not None:
+            from rawdl.proto.pacing import SpeedFloor
+
             self._floor = SpeedFloor(self._low_speed, self._loop.now)
             if self._paused:  # by a listener that was told of the head
                 self._floor.pause(self._loop.now)

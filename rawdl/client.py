@@ -36,7 +36,6 @@ from rawdl.loop import Loop, Selector
 from rawdl.partfile import PartFile
 from rawdl.pool import Pool
 from rawdl.proto.messages import Limits, Request, checked_fields
-from rawdl.proto.pacing import LowSpeed, TokenBucket
 from rawdl.proto.redirects import Redirects
 from rawdl.proto.retry import Retry
 from rawdl.proto.timeouts import Timeouts
@@ -45,6 +44,7 @@ from rawdl.refusal import Refusal
 from rawdl.resolver import Lookup, Resolver, ThreadResolver
 from rawdl.results import DownloadResult
 from rawdl.task import DownloadTask, check_callback
+from rawdl.throttle import bucket_of
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from rawdl.options import CommonOptions, MoreOptions, TaskOptions
     from rawdl.proto.auth import Credentials
+    from rawdl.proto.pacing import LowSpeed
     from rawdl.stats import ClientStats
     from rawdl.tls import TLS
     from rawdl.trace import Trace
@@ -145,7 +146,7 @@ class Client:
             dialer=Dialer(loop, self._resolver, trust.context, socket_factory, trust.pins, rules),
             context_for=trust.context_for,
             begin=lambda job: None if self._closed else self._begin(job),
-            bucket=None if rate_limit is None else TokenBucket(rate_limit, loop.now),
+            bucket=bucket_of(rate_limit, loop.now),
             cookies=jar,
         )
         self._trace = trace
@@ -243,8 +244,7 @@ class Client:
         own = (timeout, timeouts, limits, low_speed, retry, redirects)
         if own != (None, None, None, None, None, None):
             terms = defaults.chosen_terms(*own)
-        if rate_limit is not None:
-            TokenBucket(rate_limit, 0.0)  # which checks it
+        bucket_of(rate_limit, 0.0)  # which checks it
         credentials = defaults.credentials if auth == "client" else credentials_of(auth)
         proxies = defaults.proxies if proxy == "client" else proxies_of(proxy)
         path, target = target_of(file_path, sink, directory, suggested=use_suggested_name)

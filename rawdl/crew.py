@@ -19,7 +19,6 @@ from rawdl.loop import Timer
 from rawdl.pool import Slot
 from rawdl.proto.course import Course
 from rawdl.proto.events import BodyComplete, HeadReceived
-from rawdl.proto.pacing import TokenBucket
 from rawdl.proto.ranges import OVERLAP, Asked
 from rawdl.proto.retry import WORTH_ANOTHER
 from rawdl.proto.segments import Coverage, Plan, Segment
@@ -30,6 +29,7 @@ from rawdl.sinks import Sink
 from rawdl.throttle import Throttle
 
 if TYPE_CHECKING:
+    from rawdl.proto.pacing import TokenBucket
     from rawdl.trace import Tracer
 
 # What a member waits for, it has its own limits for.

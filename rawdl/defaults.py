@@ -12,7 +12,6 @@ from rawdl.errors import TLSError
 from rawdl.job import Terms
 from rawdl.pool import Key
 from rawdl.proto.messages import Limits
-from rawdl.proto.pacing import LowSpeed
 from rawdl.proto.redirects import Redirects
 from rawdl.proto.retry import Retry
 from rawdl.proto.timeouts import Timeouts, check_seconds
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from rawdl.job import Proxies
     from rawdl.proto.auth import Authority, Credentials
     from rawdl.proto.course import CookieStore
+    from rawdl.proto.pacing import LowSpeed
     from rawdl.proto.url import URL
     from rawdl.tls import TLS
 
@@ -52,7 +52,7 @@ class Defaults:
         self.terms = Terms.of(
             self._timeouts,
             self._limits,
-            None if low_speed is None else LowSpeed.of(low_speed),
+            _low_speed_of(low_speed),
             Retry() if retry is None else checked_instance("retry", retry, Retry),
             Redirects() if redirects is None else checked_instance("redirects", redirects, Redirects),
         )
@@ -79,7 +79,7 @@ class Defaults:
         return Terms.of(
             self._chosen_timeouts(timeout, timeouts),
             self._limits if limits is None else checked_instance("limits", limits, Limits),
-            terms.low_speed if low_speed is None else LowSpeed.of(low_speed),
+            terms.low_speed if low_speed is None else _low_speed_of(low_speed),
             terms.retry if retry is None else checked_instance("retry", retry, Retry),
             terms.redirects if redirects is None else checked_instance("redirects", redirects, Redirects),
         )
@@ -103,6 +103,14 @@ class Defaults:
         if given is None and named is not None:
             given = (look_up and not named.password and look_up(url, True, named.username)) or named
         return Authority(given, url.origin, look_up, os.urandom(16).hex())
+
+
+def _low_speed_of(value: LowSpeed | tuple[float, float] | None) -> LowSpeed | None:
+    if value is None:
+        return None
+    from rawdl.proto.pacing import LowSpeed
+
+    return LowSpeed.of(value)
 
 
 class Jar:

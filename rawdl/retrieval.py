@@ -24,7 +24,6 @@ from rawdl.pool import Key, Slot
 from rawdl.proto.course import Course, Follow, Take
 from rawdl.proto.events import BodyComplete, HeadReceived
 from rawdl.proto.framing import Framing, UntilClose
-from rawdl.proto.pacing import TokenBucket
 from rawdl.proto.ranges import OVERLAP, accepts_ranges
 from rawdl.proto.retry import is_transient
 from rawdl.proto.timeouts import Phase
@@ -33,7 +32,7 @@ from rawdl.sinks import Sink
 from rawdl.store import Store
 from rawdl.task import DownloadTask, TaskState
 from rawdl.telling import Telling
-from rawdl.throttle import Throttle
+from rawdl.throttle import Throttle, bucket_of
 
 if TYPE_CHECKING:
     from rawdl.crew import Crew
@@ -114,9 +113,9 @@ class Retrieval:
         self._course = course
         self._store = store
         self._telling = telling
-        limit = job.rate_limit
-        self._bucket = None if limit is None else TokenBucket(limit, shared.loop.time())
-        self.marks = Marks(shared.loop.time(), shared.loop.wall_offset())
+        now = shared.loop.time()
+        self._bucket = bucket_of(job.rate_limit, now)
+        self.marks = Marks(now, shared.loop.wall_offset())
         self._fetch: Fetch | None = None
         self._crew: Crew | None = None  # if several connections are at it
         self._origin = 0  # where in the file the body of the response begins

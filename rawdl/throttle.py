@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from rawdl.loop import Loop, Timer
-from rawdl.proto.pacing import Pace, TokenBucket
+
+if TYPE_CHECKING:
+    from rawdl.proto.pacing import Pace, TokenBucket
+
+
+def bucket_of(rate: float | None, now: float) -> TokenBucket | None:
+    """Return what a limit of ``rate`` bytes per second is drawn from, None without one.  Raises as `TokenBucket`."""
+    if rate is None:
+        return None
+    from rawdl.proto.pacing import TokenBucket
+
+    return TokenBucket(rate, now)
 
 
 class Throttle:
@@ -21,9 +33,12 @@ class Throttle:
     @classmethod
     def of(cls, loop: Loop, shared: TokenBucket | None, own: TokenBucket | None) -> Throttle | None:
         """Return one for these limits, or None if there are none."""
-        if shared is not None:
-            return cls(loop, Pace(shared, own))
-        return None if own is None else cls(loop, Pace(own))
+        first, second = (own, None) if shared is None else (shared, own)
+        if first is None:
+            return None
+        from rawdl.proto.pacing import Pace
+
+        return cls(loop, Pace(first, second))
 
     def allowed(self) -> int:
         """Return how many bytes may be read now."""

@@ -99,6 +99,7 @@ LAYERS: dict[str, set[str]] = {
     "defaults": {"arguments", "cookies", "errors", "job", "pool", "tls", "proto."},
     "client": {
         "arguments",
+        "throttle",
         "defaults",
         "errors",
         "loop",
