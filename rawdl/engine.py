@@ -180,8 +180,8 @@ class Download:
 
     def _let_go(self, error: DownloadError | None) -> None:
         """Free all that the download holds."""
-        self.over = True
         try:
+            self.over = True
             self._retrieval.stop(complete=error is None)
             if self._timer is not None:
                 self._timer.cancel()
@@ -195,6 +195,8 @@ class Download:
     def _settle(self, error: DownloadError | None) -> None:
         """Tell the end; in the next turn, if an interrupt comes into it."""
         try:
+            if not self.over:  # one came before anything was let go of
+                self._let_go(error)
             result = None if error is not None or self._task.done() else self._result()
             self._shared.settled(self._task, error)
             self._task.settle(result, error, self._telling.snapshot())
