@@ -184,11 +184,10 @@ class Loop:
 
     def wake(self) -> None:
         """Make `fileno` readable, so that a wait ends.  From any thread, and from a signal handler."""
-        if self._woken:
-            return
-        self._woken = True
-        with suppress(OSError):  # it is full of wake-ups already, or the loop was closed: either way nobody sleeps
-            self._wake_out.send(b"\0")
+        if not self._woken:
+            self._woken = True
+            with suppress(OSError):  # it is full of wake-ups already, or the loop was closed: either way nobody sleeps
+                self._wake_out.send(b"\0")
 
     # Driving
 
@@ -232,7 +231,8 @@ class Loop:
             # A callback that ran before may have closed this one, or closed it and opened another with its number.
             if self._watches.get(watch.fd) is watch:
                 watch.callback(mask)
-        self.run_handed()
+        if self._handed:
+            self.run_handed()
         while self._timers and self._timers[0].when <= now:
             self._due.append(heapq.heappop(self._timers))
         while self._due:  # what an interrupt leaves of them is left to the next turn
@@ -257,9 +257,9 @@ class Loop:
             self._handed.popleft()()
 
     def _patience(self, timeout: float | None) -> float | None:
-        deadline = self.next_deadline()
         if self._ready or self._handed or self._due:
             return 0
+        deadline = self.next_deadline()
         if deadline is not None:
             timeout = min(max(0.0, deadline - self._clock()), LONGEST_WAIT if timeout is None else timeout)
         return timeout if timeout is None else min(timeout, LONGEST_WAIT)
