@@ -92,7 +92,7 @@ class Driver:
             try:
                 self.interrupts.at_work = was_busy and not lending
                 callback(*args)
-                self.interrupts.at_work = was_busy
+                self.interrupts.at_work = was_busy  # in here, since up to this point Ctrl-C may be raised
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException:
@@ -209,7 +209,7 @@ class Driver:
                 self.interrupts.defer()
                 work(*args)
             finally:
-                if self._wheel.get("holder") == get_ident():  # as is_mine, for a fifth of the time
+                if self._wheel.get("holder") == get_ident():  # as is_mine, with a call less for each task
                     self._end()
         except BaseException:
             self._end()  # if it came in the middle of that

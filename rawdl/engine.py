@@ -179,17 +179,22 @@ class Download:
             self._shared.loop.call_soon(lambda: self._settle(error))
 
     def _let_go(self, error: DownloadError | None) -> None:
-        """Free all that the download holds."""
+        """Free all that the download holds; once more, from the beginning, if that is interrupted."""
         try:
-            self.over = True
-            self._retrieval.stop(complete=error is None)
-            if self._timer is not None:
-                self._timer.cancel()
-        finally:  # whatever interrupts us
-            if error is not None:
-                error.part = self._store.leave(error, keeping=self._task.keeping)
-                error.url = self._task.url
-                error.attempts = self._course.history
+            self._free(error)
+        except BaseException:
+            self._free(error)
+            raise
+
+    def _free(self, error: DownloadError | None) -> None:
+        self.over = True
+        self._retrieval.stop(complete=error is None)
+        if self._timer is not None:
+            self._timer.cancel()
+        if error is not None:
+            error.part = self._store.leave(error, keeping=self._task.keeping)
+            error.url = self._task.url
+            error.attempts = self._course.history
         self._timer = self._held = None
 
     def _settle(self, error: DownloadError | None) -> None:

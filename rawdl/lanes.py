@@ -109,8 +109,8 @@ class Lanes:
         window = min(self._exchange.body_window(), most)
         if window >= self._size():
             window = most = self._rest_of_block()
-        if most >= _WORTH_SPLICING and self._is_worth_splicing(window):
-            n = limit = self._splice(most)
+        if self._is_worth_splicing(window, most):
+            n = limit = self._splice(most)  # never beyond the end of the body
         else:
             limit = min(most, len(self._loop.buffer))
             n = self._read(window, most)
@@ -204,9 +204,11 @@ class Lanes:
             self._exchange.receive_data(buffer[:n])
         return n
 
-    def _is_worth_splicing(self, window: int) -> bool:
+    def _is_worth_splicing(self, window: int, most: int) -> bool:
         """Whether the kernel can move what comes by itself, and that is much: of this chunk, or of each."""
-        if not self._splicing or (window < _WORTH_SPLICING and not self._exchange.body_gap(_WORTH_SPLICING)):
+        if not self._splicing or most < _WORTH_SPLICING:
+            return False
+        if window < _WORTH_SPLICING and not self._exchange.body_gap(_WORTH_SPLICING):
             return False
         return self._sink.splice_target() is not None
 

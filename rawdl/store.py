@@ -207,11 +207,8 @@ class Store:
             return None
         try:
             return self._leave(self._job.part, error, keeping)
-        except BaseException:  # what a signal handler raises, in the middle of it: once more, from the beginning
-            try:
-                self._leave(self._job.part, error, keeping)
-            finally:  # again: the lock must not outlive us
-                self._job.part.close()
+        except BaseException:  # what a signal handler raises: the lock must not outlive us
+            self._job.part.close()
             raise
 
     def _leave(self, part: PartFile, error: DownloadError, keeping: bool) -> str | None:

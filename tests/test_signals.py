@@ -9,7 +9,7 @@ import signal
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -84,6 +84,31 @@ def test_K10_I1_an_interrupt_at_any_line_never_makes_a_wrong_file(
             exc.add_note(f"interrupted at line {nth}")
             raise
         if code == 0:
+            return
+
+
+def interrupted_and_closed(ordeal: Ordeal, folder: Path, nth: int) -> None:
+    """Run an ordeal, interrupt where it is seen to have failed, and close the client: all that is true then is."""
+    interruption = Interruption(nth, interrupt, lambda code: code.co_name in ("_advance", "_broken_off", "_let_go"))
+
+    def drive(task: rawdl.DownloadTask) -> None:
+        with suppress(KeyboardInterrupt), interruption:
+            task.exception()
+
+    ordeal.run(folder, drive=drive)
+    os._exit(INTERRUPTED if interruption.where else 0)
+
+
+def test_K10_I8_an_interrupt_where_a_failure_is_taken_note_of_leaves_nothing(tmp_path: Path):
+    """And nobody who waits for ever for what has failed."""
+    folder, ordeal = tmp_path / "folder", next(each for each in ORDEALS if each.name == "kept")
+    for nth in itertools.count(1):
+        ordeal.prepare(folder)
+        code = fork(lambda nth=nth: interrupted_and_closed(ordeal, folder, nth))
+        assert code in (0, INTERRUPTED), f"interrupted at line {nth}"
+        ordeal.complete(folder)
+        if code == 0:
+            assert nth > 50
             return
 
 
