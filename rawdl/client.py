@@ -61,7 +61,6 @@ if TYPE_CHECKING:
 _SMALLEST_BUFFER: Final = 4096
 # An abort is told in the turn after it, and what its callbacks set off in the next; this is for ever, to a program.
 _WIND_UP_TURNS: Final = 1000
-_ONCE: Final = Retry(attempts=1)
 
 
 class Client:
