@@ -18,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
-HARNESSES = ("fuzz_url", "fuzz_fields", "fuzz_grammar", "fuzz_decoding", "fuzz_response")
+HARNESSES = ("fuzz_url", "fuzz_fields", "fuzz_grammar", "fuzz_metalink", "fuzz_decoding", "fuzz_proxy", "fuzz_response")
 ROUNDS = 3000
 LONGEST = 1 << 16
 # What is told apart in URLs, fields and responses, and the numbers at which something overflows.

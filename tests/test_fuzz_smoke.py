@@ -29,7 +29,7 @@ def load(name: str) -> ModuleType:
 smoke, atheris_run = load("smoke"), load("run")
 NAMES = smoke.HARNESSES
 HARNESSES = {name: load(name) for name in NAMES}
-url, fields, grammar, decoding, response = HARNESSES.values()
+url, fields, grammar, metalink, decoding, proxy, response = HARNESSES.values()
 
 
 def pieces(*tokens: bytes) -> st.SearchStrategy[bytes]:
@@ -99,6 +99,23 @@ FIELD_PIECES = pieces(
     ),
     *(b"sha-256=", b":AAEC:", b";q=1", b"(1 2)", b"?1", b"../", b"\x1b[2J", b"\x00", b"\xe2\x80\xae", b"120", b"-1"),
 )
+METALINK_PIECES = pieces(
+    *(b"<url>http://example.org/</url>", b'<url priority="1"> https://[::1]/a#b </url>', b"<url>ftp://x/</url>"),
+    *(b"<size>10</size>", b"<size>9</size>", b'<hash type="sha-256">' + b"0" * 64 + b"</hash>", b"<x>", b"</x>"),
+    *(b'<pieces type="md5" length="4">' + n * (b"<hash>" + b"a" * 32 + b"</hash>") + b"</pieces>" for n in (1, 2, 3)),
+    *(b'</file><file name="../&#x202e;CON">', b"&lt;", b"<!-- -->", b"<![CDATA[<url>]]>"),
+)
+PROXY_PIECES = pieces(
+    *(b"\x05\x00", b"\x05\x02", b"\x01\x00", b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50", b"\x05\x00\x00\x03\x02aa\0P"),
+    *(
+        b"\x00\x5a" + bytes(6),
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 100 x\r\n\r\n",
+        b"A: b\r\n",
+        b"\r\n",
+        b"\n",
+    ),
+)
 LINES = pieces(
     *(b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"),
     *(b"X: y\r\n", b" folded\r\n", b"no token: x\r\n", b"Name : y\r\n", b"\r\n", b"\n", b"\r", b"\0", b":"),
@@ -161,6 +178,18 @@ def test_fields(data: bytes) -> None:
 @given(st.binary(max_size=80) | GRAMMAR_PIECES)
 def test_grammar(data: bytes) -> None:
     grammar.check(data)
+
+
+@settings(steady, max_examples=300)
+@given(METALINK_PIECES)
+def test_metalinks(data: bytes) -> None:
+    metalink.check(b'<metalink xmlns="urn:ietf:params:xml:ns:metalink"><file name="a">' + data + b"</file></metalink>")
+
+
+@settings(steady, max_examples=300)
+@given(st.sampled_from([b"\0", b"\1", b"\2", b"\3"]), st.binary(max_size=20) | PROXY_PIECES)
+def test_answers_of_proxies(which: bytes, data: bytes) -> None:
+    proxy.check(which + data)
 
 
 @steady
