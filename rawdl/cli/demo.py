@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -31,7 +30,7 @@ from rawdl.cli.loopback import (
     until_alone,
 )
 from rawdl.cli.meter import Tally, duration_text, rate_text, size_text
-from rawdl.cli.report import SIGNALLED
+from rawdl.cli.report import SIGNALLED, complain
 from rawdl.cli.signals import Signals
 from rawdl.client import Client
 from rawdl.errors import Aborted, DownloadError
@@ -67,7 +66,7 @@ def run(size: int) -> int:
             with Signals(show.stop) as signals:
                 failed = _failures(steps)
     if signals.number:
-        print(f"rawdl: {signals.word}", file=sys.stderr)
+        complain(f"rawdl: {signals.word}")
         return SIGNALLED + signals.number
     if os.path.exists(folder) or origin.alive:
         failed.append("what was left behind")

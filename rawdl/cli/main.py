@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -23,9 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as exc:
         status = exc.code if isinstance(exc.code, int) else 0
     except KeyboardInterrupt:
-        print("rawdl: interrupted", file=sys.stderr)
+        _complain("interrupted")
         status = _INTERRUPTED
-    except BrokenPipeError:
+    except OSError as exc:  # of what is printed: any other is translated where it is known
+        if exc.errno != errno.EPIPE:
+            _complain(str(exc).removeprefix(f"[Errno {exc.errno}] "))
         status = _STORAGE
     return status if _flushed() else status or _STORAGE
 
@@ -97,6 +100,12 @@ _COMMANDS: Final[dict[str, Callable[[list[str]], int]]] = {
     "record": _record,
     "replay": _replay,
 }
+
+
+def _complain(text: str) -> None:
+    from rawdl.cli.report import complain
+
+    complain(f"rawdl: {text}")
 
 
 def _flushed() -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shlex
 import socket
-import sys
 from argparse import SUPPRESS, Namespace
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -19,7 +18,7 @@ from rawdl.cli.grammar import Parser
 from rawdl.cli.options import Options, tls_of
 from rawdl.cli.readout import outcome_text
 from rawdl.cli.replay import STDIN, How, Reading
-from rawdl.cli.report import STORAGE, Unusable, exit_code, message
+from rawdl.cli.report import STORAGE, Unusable, complain, exit_code, message
 from rawdl.cli.values import field, joined, seconds, size
 from rawdl.client import Client
 from rawdl.errors import DownloadError, InvalidURL, Timeout
@@ -61,11 +60,11 @@ def main(arguments: list[str]) -> int:
             raise Unusable(f"{given.output} is there already: --overwrite replaces it", STORAGE)
         error = _download(given, header, tape)
         if not tape.data and error is not None:
-            print(message(shown(given.url), error), file=sys.stderr)
+            complain(message(shown(given.url), error))
             return exit_code(error)
         _save(tape.data, given.output, overwrite=given.overwrite)
     except Unusable as exc:
-        print(escape(f"rawdl: {exc}"), file=sys.stderr)
+        complain(f"rawdl: {exc}")
         return exc.code
     _tell(tape, error, given.output)
     return 0

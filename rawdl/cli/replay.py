@@ -23,7 +23,7 @@ from rawdl.cli.compare import (
 )
 from rawdl.cli.grammar import Parser
 from rawdl.cli.readout import Json, Output, Text
-from rawdl.cli.report import USAGE, exit_code
+from rawdl.cli.report import USAGE, complain, exit_code
 from rawdl.errors import DownloadError, IncompleteBody, IncompleteHead, ProtocolError, StorageError, TooLarge
 from rawdl.proto import (
     BodyComplete,
@@ -35,7 +35,6 @@ from rawdl.proto import (
     Request,
     replay,
 )
-from rawdl.proto.fields import escape
 from rawdl.proto.http11 import State
 from rawdl.proto.url import URL
 
@@ -324,4 +323,4 @@ def _read(path: str) -> bytes:
 
 
 def _complain(text: str) -> None:
-    print(escape(f"rawdl: {text}"), file=sys.stderr)
+    complain(f"rawdl: {text}")

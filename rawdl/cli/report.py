@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from rawdl.errors import (
@@ -106,6 +108,13 @@ def kept_text(parts: Sequence[str]) -> str:
         return ""
     what = f"{os.path.basename(parts[0])} is" if len(parts) == 1 else f"{len(parts)} parts are"
     return escape(f"; {what} kept: the same command goes on from there")
+
+
+def complain(line: str) -> None:
+    """Print a line on standard error; one that is closed or cannot be written to is not worth failing for."""
+    with suppress(OSError, ValueError):
+        if sys.stderr:  # None if the descriptor is closed: print would take standard output then
+            print(escape(line), file=sys.stderr)
 
 
 def json_line(event: str, url: str, fields: dict[str, object]) -> bytes:

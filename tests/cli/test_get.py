@@ -686,7 +686,7 @@ class TestStandardOutput:
             assert process.wait(GUARD) == 23
         assert rawdl.files() == []
 
-    @pytest.mark.parametrize("arguments", [["-o", "-"], ["--json"]])
+    @pytest.mark.parametrize("arguments", [["-o", "-"], ["--json"], ["--dry-run"]])
     def test_K8_that_is_closed_is_an_error(self, rawdl: Command, origin: Origin, arguments: list[str]) -> None:
         url = origin.serve("/a", Script(body=BODY))
         outcome = rawdl.outcome(["sh", "-c", 'exec "$@" >&-', "sh", *rawdl.argv(*arguments, url)])
@@ -694,12 +694,30 @@ class TestStandardOutput:
         assert outcome.complaint.endswith("standard output is closed")
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-    @pytest.mark.parametrize("arguments", [["-o", "-"], ["--json"]])
+    @pytest.mark.parametrize("arguments", [["-o", "-"], ["--json"], ["--dry-run"]])
     def test_K8_that_is_full_is_an_error(self, rawdl: Command, origin: Origin, arguments: list[str]) -> None:
         url = origin.serve("/a", Script(body=BODY))
         outcome = rawdl.outcome(["sh", "-c", 'exec "$@" >/dev/full', "sh", *rawdl.argv(*arguments, url)])
         assert outcome.code == 23
         assert outcome.complaint.endswith("cannot write standard output: No space left on device")
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+    @pytest.mark.parametrize("arguments", [["--print-completion", "zsh"], ["bench", "--schema"], ["demo"]])
+    def test_what_is_printed_where_no_room_is(self, rawdl: Command, arguments: list[str]) -> None:
+        outcome = rawdl.outcome(["sh", "-c", 'exec "$@" >/dev/full', "sh", *rawdl.argv(*arguments)])
+        assert outcome == (23, b"", "rawdl: No space left on device\n")
+
+    @pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])
+    @pytest.mark.parametrize(
+        ("arguments", "code"),
+        [(["replay", "none"], 2), (["record", "-o", ".", "http://h/"], 23)],
+        ids=["replay", "record"],
+    )
+    def test_a_complaint_that_cannot_be_told_is_told_nowhere(
+        self, rawdl: Command, arguments: list[str], code: int, closed: str
+    ) -> None:
+        outcome = rawdl.outcome(["sh", "-c", f'exec "$@" {closed}', "sh", *rawdl.argv(*arguments)])
+        assert outcome == (code, b"", "")
 
     def test_everything_closed_still_saves(self, rawdl: Command, origin: Origin) -> None:
         url = origin.serve("/a", Script(body=BODY))

@@ -26,12 +26,11 @@ from rawdl.cli.grammar import Parser, add_entries, entries, grouped
 from rawdl.cli.loopback import Broken, ca_of, make_certificate
 from rawdl.cli.options import Options, client_of, options_of
 from rawdl.cli.output import Stdout
-from rawdl.cli.report import SIGNALLED, Unusable, UsageError, exit_code, message
+from rawdl.cli.report import SIGNALLED, Unusable, UsageError, complain, exit_code, message
 from rawdl.cli.signals import Signals
 from rawdl.cli.values import count_from_one, rate, seconds, size
 from rawdl.client import Client
 from rawdl.errors import InvalidURL, StorageError
-from rawdl.proto.fields import escape
 from rawdl.proto.messages import checked_fields
 from rawdl.proto.retry import Retry
 from rawdl.proto.url import URL, shown
@@ -87,7 +86,7 @@ def main(arguments: list[str]) -> int:
     except Broken as exc:
         return _complain(str(exc), 1)
     except InvalidURL as exc:
-        print(message(shown(own.url), exc), file=sys.stderr)
+        complain(message(shown(own.url), exc))
         return exit_code(exc)
     except StorageError as exc:  # of standard output
         return exit_code(exc) if exc.errno == errno.EPIPE else _complain(str(exc), exit_code(exc))
@@ -146,7 +145,7 @@ def _text(kind: str, found: Mapping[str, Any]) -> str:
 def _end(run: Run, url: str) -> int:
     """Say why there is nothing to report."""
     if run.record.first_error is not None and not run.number:
-        print(message(shown(url), run.record.first_error), file=sys.stderr)
+        complain(message(shown(url), run.record.first_error))
     return _status(run)
 
 
@@ -264,7 +263,7 @@ class Screen:
 
 
 def _complain(text: str, code: int) -> int:
-    print(escape(f"rawdl: {text}"), file=sys.stderr)
+    complain(f"rawdl: {text}")
     return code
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import sys
 from argparse import SUPPRESS, ArgumentTypeError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ from rawdl.cli.bench.units import digits_text, rate_text, time_text
 from rawdl.cli.grammar import Parser
 from rawdl.cli.meter import cells, elided, size_text
 from rawdl.cli.readout import Output
-from rawdl.cli.report import USAGE, Unusable, exit_code, ndjson
+from rawdl.cli.report import USAGE, Unusable, complain, exit_code, ndjson
 from rawdl.errors import StorageError
 from rawdl.proto.fields import escape
 
@@ -108,7 +107,7 @@ def main(arguments: list[str]) -> int:
     try:
         a, b = (read(path) for path in given.files)
     except Unusable as exc:
-        print(escape(f"rawdl: {exc}"), file=sys.stderr)
+        complain(f"rawdl: {exc}")
         return exc.code
     findings = list(find(a, b))
     slower = given.fail_if_slower is not None and is_slower(findings, given.fail_if_slower / 100)
@@ -121,7 +120,7 @@ def main(arguments: list[str]) -> int:
         out.flush()
     except StorageError as exc:
         if exc.errno != errno.EPIPE:
-            print(escape(f"rawdl: {exc}"), file=sys.stderr)
+            complain(f"rawdl: {exc}")
         return exit_code(exc)
     return int(slower)
 
