@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # RFC 8305 5: the time that an address has before the next one is tried beside it.
 _ATTEMPT_DELAY: Final = 0.25
+_INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 _IN_PROGRESS: Final = frozenset(
     {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, getattr(errno, "WSAEWOULDBLOCK", -1)}
 )
@@ -62,6 +63,10 @@ class AddressRules(NamedTuple):
             refused = ", ".join(str(address[1][0]) for address in found)
             raise ResolveError(f"cannot resolve {host}: the address policy allows none of {refused}")
         return allowed
+
+    def is_reachable(self, address: Address) -> bool:
+        """Whether our ``local`` address is of a family from which this one can be connected to."""
+        return self.local is None or address[0] not in _INTERNET or address[0] == self.local[0]
 
 
 class Dialer:
@@ -255,6 +260,8 @@ class Dial:
     def _attempt(self, address: Address) -> int | None:
         """Begin to connect; return the error number if that failed at once."""
         self._tell("connect", "attempt", address=address_text(address))
+        if not self._dialer.rules.is_reachable(address):
+            return errno.EADDRNOTAVAIL  # what bind says of an address that is not ours
         try:
             sock = self._dialer.socket_factory(address[0], socket.SOCK_STREAM, 0)
         except OSError as exc:
@@ -263,7 +270,7 @@ class Dial:
         self._attempts[fd] = (sock, address)
         try:
             sock.setblocking(False)
-            if address[0] in (socket.AF_INET, socket.AF_INET6):
+            if address[0] in _INTERNET:
                 # The request is one small segment, sent when it is complete: there is nothing to gather it with.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             local = self._dialer.rules.local

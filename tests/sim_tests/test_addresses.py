@@ -161,6 +161,14 @@ def test_the_address_that_is_connected_from(origin: Origin):
     assert "Cannot assign requested address" in str(error)
 
 
+def test_no_other_address_is_connected_from_where_the_family_is_another(origin: Origin):
+    url = origin.serve("/a", Answer(body=b"x"))
+    with rawdl.Client(local_address="::1", retry=rawdl.Retry(attempts=1)) as client:
+        error = client.download_file(url=url, sink=rawdl.DiscardSink()).exception()
+    assert isinstance(error, rawdl.ConnectError)
+    assert (origin.connections, "Cannot assign requested address" in str(error)) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("options", "kind"),
     [
