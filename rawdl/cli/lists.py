@@ -70,7 +70,7 @@ class Entries:
             complete = self.end()
             self._entry = Entry([url.strip() for url in text.split("\t") if url.strip()], [])
             return complete
-        name, equals, value = text.strip().partition("=")
+        name, equals, value = (each.strip() for each in text.partition("="))
         if self._entry is None or not equals or name not in _OPTIONS:
             place, self._entry = f"{self._path}, line {self._number}", None
             raise UsageError(f"-i: {place}: {_OPTIONS} are understood, each with = and below a URL")

@@ -28,7 +28,7 @@ def write(rawdl: Command, text: str) -> str:
 class TestList:
     def test_each_url_is_downloaded_with_what_stands_below_it(self, rawdl: Command, url: str) -> None:
         digest = sha256(BODY + b"/b").hexdigest()
-        text = f"# mine\n\n{url}/a\n{url}/b\n  out=x\n\tdir=sub\n  checksum=sha-256={digest}\n"
+        text = f"# mine\n\n{url}/a\n{url}/b\n  out= x\n\tdir = sub \n  checksum=sha-256={digest}\n"
         outcome = rawdl("-q", "-i", write(rawdl, text), f"{url}/c")
         assert (outcome.code, outcome.stderr) == (0, "")
         assert set(rawdl.files()) - {"list"} == {"a", "c", "sub/x"}
