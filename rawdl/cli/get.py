@@ -67,11 +67,15 @@ def run(options: Options) -> int:
             steps.print_to(display.note)
         if options.trace is not None:
             steps.write_to(options.trace)
-        return _download(options, targets, feed, display, stdout, steps)
+        status = _download(options, targets, feed, display, stdout, steps)
     except Unusable as exc:
-        return _complain(display, str(exc), exc.code)
+        status = _complain(display, str(exc), exc.code)
     finally:
         steps.close()
+    if steps.unwritten is not None:
+        code = _complain(display, str(steps.unwritten), steps.unwritten.code)
+        return status or code
+    return status
 
 
 def _download(

@@ -30,7 +30,7 @@ class Steps:
 
     def __init__(self) -> None:
         self._listeners: list[Trace] = []
-        self._files: list[TextIO] = []
+        self._files: list[_TraceFile] = []
 
     def __call__(self, phase: str, event: str, data: dict[str, Any]) -> None:
         for listener in self._listeners:
@@ -45,12 +45,9 @@ class Steps:
 
     def write_to(self, path: str) -> None:
         """Have them written to a file as lines of JSON, or raise Unusable."""
-        try:
-            file = open(path, "w", encoding="ascii", buffering=1)  # noqa: SIM115 - until close
-        except OSError as exc:
-            raise Unusable(f"cannot write {path}: {exc.strerror or exc}", STORAGE) from exc
+        file = _TraceFile(path)
         self._files.append(file)
-        self._listeners.append(lambda phase, event, data: print(_json(phase, event, data), file=file))
+        self._listeners.append(file.write)
 
     def tell_as_events(self, emit: Emit) -> None:
         """Have those told that are events in the life of a download: ``emit(event, url, fields)``."""
@@ -67,6 +64,39 @@ class Steps:
         """Close the files."""
         for file in self._files:
             file.close()
+
+    @property
+    def unwritten(self) -> Unusable | None:
+        """What befell a file, once they are closed, so that steps are missing in it."""
+        return next((file.error for file in self._files if file.error is not None), None)
+
+
+class _TraceFile:
+    """A file with the steps as lines of JSON; nothing is written any more where that has failed."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.error: Unusable | None = None
+        try:
+            self._file: TextIO = open(path, "w", encoding="ascii", buffering=1)  # noqa: SIM115 - until close
+        except OSError as exc:
+            raise self._failed(exc) from exc
+
+    def write(self, phase: str, event: str, data: dict[str, Any]) -> None:
+        if self.error is None:
+            try:
+                print(_json(phase, event, data), file=self._file)
+            except OSError as exc:
+                self.error = self._failed(exc)
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except OSError as exc:
+            self.error = self.error or self._failed(exc)
+
+    def _failed(self, exc: OSError) -> Unusable:
+        return Unusable(f"cannot write {self._path}: {exc.strerror or exc}", STORAGE)
 
 
 def _lines(phase: str, event: str, data: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -114,6 +115,14 @@ class TestSteps:
         outcome = rawdl("--trace", "none/t", origin.serve("/a", Script(body=b"x")))
         assert (outcome.code, outcome.complaint) == (23, "rawdl: cannot write none/t: No such file or directory")
         assert origin.requests == []
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+    @pytest.mark.parametrize(("status", "code"), [(200, 23), (404, 22)])
+    def test_a_trace_that_finds_no_more_room(self, rawdl: Command, origin: Origin, status: int, code: int) -> None:
+        outcome = rawdl("-q", "--trace", "/dev/full", origin.serve("/a", Script(status=status, body=b"x")))
+        *others, last = outcome.stderr.splitlines()
+        assert last == "rawdl: cannot write /dev/full: No space left on device"
+        assert (outcome.code, len(others), rawdl.files()) == (code, status == 404, ["a"] if status == 200 else [])
 
 
 class TestWriteOut:
