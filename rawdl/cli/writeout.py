@@ -82,7 +82,7 @@ def _values(ended: Ended) -> dict[str, object]:
 
 def _of_result(result: DownloadResult) -> dict[str, object]:
     marks, times = result.marks, _times(result.marks)
-    size = result.data_length - result.resumed_from
+    size = 0 if result.skipped else result.data_length - result.resumed_from
     return {
         **times,
         "content_type": result.header.get("content-type", ""),

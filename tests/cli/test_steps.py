@@ -126,6 +126,11 @@ class TestSteps:
 
 
 class TestWriteOut:
+    def test_a_file_that_is_skipped_is_no_download(self, rawdl: Command) -> None:
+        (rawdl.folder / "a").write_bytes(BODY)
+        outcome = rawdl("-q", "--skip-existing", "-w", "%{size_download} %{http_code}", "http://h/a")
+        assert outcome == (0, b"0 000", "")
+
     def test_the_variables_of_a_download(self, rawdl: Command, origin: Origin) -> None:
         origin.serve("/f", Script(body=BODY, header=(("Content-Type", "text/x"), ("X-A", "1"))))
         url = origin.serve("/a", redirect("/f"))
