@@ -14,7 +14,7 @@ from rawdl.errors import InvalidURL
 from rawdl.proto.messages import checked_fields
 from rawdl.proto.url import URL
 from rawdl.resolver import Lookup, Resolver, ThreadResolver, literal_address
-from rawdl.sinks import Sink, TemporaryFile, as_sink
+from rawdl.sinks import Sink, TemporaryFile, as_sink, native_name
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -223,7 +223,7 @@ def open_name(url: URL, folder: str) -> tuple[str, str]:
     from rawdl.proto.fields import safe_filename
 
     tag = f"{crc32(str(url).encode('utf-8', 'surrogatepass')):08x}"
-    return os.path.join(folder, safe_filename(url.last_segment)), tag
+    return os.path.join(folder, native_name(safe_filename(url.last_segment))), tag
 
 
 def tls_settings(given: TLS | SSLContext | None) -> TLS | SSLContext | None:

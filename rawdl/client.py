@@ -43,6 +43,7 @@ from rawdl.proto.url import URL, shown
 from rawdl.refusal import Refusal
 from rawdl.resolver import Lookup, Resolver, ThreadResolver
 from rawdl.results import DownloadResult
+from rawdl.sinks import native_name
 from rawdl.task import DownloadTask, check_callback
 from rawdl.throttle import bucket_of
 
@@ -326,7 +327,7 @@ class Client:
         return [
             self.download_file(
                 url=file.urls[0].url if file.urls else "",
-                file_path=os.path.join(folder, file.name),
+                file_path=os.path.join(folder, native_name(file.name)),
                 mirrors=[mirror.url for mirror in file.urls[1:]],
                 checksum=file.checksum,
                 **given,

@@ -413,6 +413,15 @@ def no_room(path: str | None, missing: int, free: int) -> StorageError:
     return StorageError(f"{path} needs {missing} more bytes, and {free} are free", path=path, errno=errno.ENOSPC)
 
 
+def native_name(name: str) -> str:
+    """Return a name as the system can have it: where its encoding lacks a character, as the bytes of UTF-8."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return os.fsdecode(name.encode())
+    return name
+
+
 def storage_error(what: str, path: str | None, exc: OSError) -> StorageError:
     """Say which file, and what the operating system said."""
     where = f" {path}" if path is not None else ""

@@ -13,7 +13,7 @@ from rawdl.job import Job
 from rawdl.proto.course import Course, Take
 from rawdl.proto.events import HeadReceived
 from rawdl.proto.messages import Headers
-from rawdl.sinks import DecodingSink, LimitedSink, Sink
+from rawdl.sinks import DecodingSink, LimitedSink, Sink, native_name
 
 if TYPE_CHECKING:
     from rawdl.partfile import PartFile
@@ -239,4 +239,4 @@ def _suggested(head: HeadReceived) -> str | None:
     disposition = parse_content_disposition(head.header.get("content-disposition", ""))
     if disposition is None or disposition.filename is None:
         return None
-    return safe_filename(disposition.filename)
+    return native_name(safe_filename(disposition.filename))

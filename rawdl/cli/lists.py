@@ -17,6 +17,7 @@ from rawdl.cli.report import UsageError
 from rawdl.errors import InvalidURL
 from rawdl.proto.fields import escape, safe_filename
 from rawdl.proto.url import URL, shown
+from rawdl.sinks import native_name
 
 STDOUT: Final = "-"
 STDIN: Final = "-"
@@ -137,7 +138,7 @@ def _task(entry: Entry) -> dict[str, Any]:
 
 def _file_name(url: str) -> str:
     try:
-        return safe_filename(URL.parse(url).last_segment, default="download")
+        return native_name(safe_filename(URL.parse(url).last_segment, default="download"))
     except InvalidURL:
         return os.devnull  # not for long: the task ends with that error
 

@@ -238,6 +238,18 @@ class TestFiles:
         assert request.field("Accept") is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are in Unicode, whatever the locale")
+@pytest.mark.parametrize("arguments", [[], ["-J"]])
+def test_a_name_is_the_same_in_a_locale_that_lacks_its_characters(
+    rawdl: Command, origin: Origin, arguments: list[str]
+) -> None:
+    named = ("Content-Disposition", "attachment; filename*=UTF-8''%F0%9F%8E%89%C3%BC")
+    url = origin.serve("/%F0%9F%8E%89%C3%BC", Script(body=BODY, header=(named,)))
+    rawdl.environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert rawdl("-q", *arguments, url) == (0, b"", "")
+    assert rawdl.files() == ["\N{PARTY POPPER}ü"]
+
+
 class TestCredentials:
     @pytest.mark.parametrize("arguments", [["-u", "user:pass:word"], ["--user", "user:pass:word"]])
     def test_a_user_and_a_password(self, rawdl: Command, origin: Origin, arguments: list[str]) -> None:
