@@ -274,7 +274,8 @@ class Batch:
             from rawdl.cli.writeout import Ended, expand
 
             ended = Ended(shown(target.url), index, target.path, outcome)
-            self._print(expand(self._options.write_out, ended).encode("utf-8", "surrogateescape"))
+            text = expand(self._options.write_out, ended, to_terminal=self._stdout.is_terminal)
+            self._print(text.encode("utf-8", "surrogateescape"))
 
     def _print(self, data: bytes) -> None:
         if self._unwritable is not None:

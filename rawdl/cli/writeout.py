@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rawdl.cli.report import UsageError, exit_code
 from rawdl.errors import DownloadError, StatusError
+from rawdl.proto.fields import escape
 
 if TYPE_CHECKING:
     from rawdl.results import DownloadResult, Marks
@@ -47,15 +48,16 @@ def check(template: str) -> None:
             raise UsageError(f"-w: there is no variable {match[1]}; there are json, {', '.join(NAMES)}")
 
 
-def expand(template: str, ended: Ended) -> str:
-    """Return the text for a download."""
+def expand(template: str, ended: Ended, *, to_terminal: bool = False) -> str:
+    """Return the text for a download; no value in it acts on a terminal if it goes there."""
     values, header = _values(ended), _header(ended.outcome)
 
     def piece(match: re.Match[str]) -> str:
-        if match[1] is not None:
-            return _json(values) if match[1] == "json" else _text(match[1], values[match[1]])
-        if match[2] is not None:
-            return header.get(match[2], "")
+        if match[1] == "json":
+            return _json(values)
+        if match[1] is not None or match[2] is not None:
+            text = header.get(match[2], "") if match[1] is None else _text(match[1], values[match[1]])
+            return escape(text) if to_terminal else text
         return "%" if match[3] is None else _ESCAPES[match[3]]
 
     return _PIECE.sub(piece, template)
@@ -127,4 +129,4 @@ def _text(name: str, value: object) -> str:
 def _json(values: Mapping[str, object]) -> str:
     from json import dumps
 
-    return dumps(values)
+    return dumps(values).replace("\x7f", "\\u007f")  # as `ndjson` has it

@@ -126,6 +126,15 @@ class TestSteps:
 
 
 class TestWriteOut:
+    def test_E8_what_the_server_sent_acts_on_no_terminal(self, rawdl: Command, origin: Origin) -> None:
+        header = (("X-A", "\x1b]0;x\x07\x1b[2J\x9b"), ("Content-Type", "\x7f"))
+        url = origin.serve("/a", Script(body=b"x", header=header))
+        text = "%header{x-a} %{content_type}"
+        assert rawdl("-q", "-w", text, url).stdout.decode() == "\x1b]0;x\x07\x1b[2J\x9b \x7f"
+        assert rawdl.on_terminal("-q", "-w", f"{text}\\n", url) == (0, r"\x1b]0;x\x07\x1b[2J\x9b \x7f" + "\r\n")
+        written = rawdl.on_terminal("-q", "-w", "%{json}", url)[1]
+        assert written.isprintable() and json.loads(written)["content_type"] == "\x7f"
+
     def test_a_file_that_is_skipped_is_no_download(self, rawdl: Command) -> None:
         (rawdl.folder / "a").write_bytes(BODY)
         outcome = rawdl("-q", "--skip-existing", "-w", "%{size_download} %{http_code}", "http://h/a")
