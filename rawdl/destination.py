@@ -37,14 +37,25 @@ class Destinations:
         self._live.pop(path, None)
 
     def umask(self) -> int:
-        """Return the process's umask, as it was at the first file.
-
-        It can only be read by setting it, which another thread may notice; so that is done once.
-        """
+        """Return the process's umask, as it was at the first file."""
         if self._umask is None:
-            self._umask = os.umask(0o077)
-            os.umask(self._umask)
+            self._umask = _umask()
         return self._umask
+
+
+def _umask() -> int:
+    """Return the process's umask.
+
+    Elsewhere than on Linux it can only be read by setting it, which another thread may notice; and of two that do so at
+    once, one may put back what the other has set.
+    """
+    with suppress(OSError), open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Umask:"):
+                return int(line[6:], 8)
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 class Destination:

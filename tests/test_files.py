@@ -354,6 +354,13 @@ def test_S30_a_new_file_follows_the_umask_and_a_part_is_private(umask: int, clie
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it can only be read by setting it")
+def test_S30_the_umask_is_not_touched(client: rawdl.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Two threads that set it and put it back at once would leave the process with the wrong one."""
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("it is set"))
+    client.download_file(url=URL, file_path=tmp_path / "a").result()
+
+
 # Two tasks, one destination
 
 
