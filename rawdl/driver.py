@@ -275,7 +275,7 @@ class Driver:
         self._stopping = True
         self.loop.wake()
         self.notify()
-        if thread.ident != get_ident():
+        if thread.ident != get_ident() and thread.is_alive():  # the system may have refused to start it
             thread.join()
 
     def see_closed(self) -> None:

@@ -784,6 +784,17 @@ def test_S7_start_is_idempotent_and_its_thread_a_daemon(client: rawdl.Client, or
     assert task.result(PATIENCE).data_length == len(BODY)
 
 
+def test_S6_S7_close_after_the_system_had_no_thread_to_start(monkeypatch: pytest.MonkeyPatch):
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with once.client() as client:
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="can't start"):
+            patch.setattr(threading.Thread, "start", refuse)
+            client.start()
+        client.close()
+
+
 def test_S7_start_takes_over_what_was_begun_before(client: rawdl.Client, origin: Origin):
     task = client.download_file(url=origin.serve("/a", Script(body=BODY, head_delay=0.05)), sink=rawdl.MemorySink())
     client.run(0.01)
