@@ -386,7 +386,7 @@ class Client:
     def next_deadline(self) -> float | None:
         """Return when a step has something to do even if nothing is readable, in the client's clock; None: never."""
         self._check_open()
-        return self._loop.next_deadline()
+        return self._driver.next_deadline()
 
     def stats(self) -> ClientStats:
         """Return what the client is doing, and what it has done: tasks, connections, bytes.  From any thread."""

@@ -250,6 +250,13 @@ class Driver:
             self.loop.wake()
         return self.loop.fileno()
 
+    def next_deadline(self) -> float | None:
+        """Return when a step has something to do of itself, in any thread."""
+        found: list[float | None] = []
+        if self._hold(lambda: found.append(self.loop.next_deadline())):
+            return found[0]
+        return self.loop.next_deadline(shared=True)
+
     # The background thread
 
     def start(self) -> None:

@@ -266,6 +266,7 @@ class Download:
         self._shared.paused.discard(self._task)
         if self._timer is not None:
             self._timer = loop.call_at(loop.time() + self._left, self._total_expired)
+            loop.wake()  # a foreign loop may be waiting for a later deadline
         self._retrieval.resume()
         held, self._held = self._held, None
         if held is not None:

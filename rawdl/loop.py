@@ -92,14 +92,13 @@ class Loop:
         self._watches: dict[int, Watch] = {}
         self._timers: list[Timer] = []
         self._due: deque[Timer] = deque()  # those of them whose turn it is
-        self._cancelled = 0
+        self._cancelled = self.turns = 0
         self._ready: deque[Callable[[], None]] = deque()
         self._handed: deque[Callable[[], None]] = deque()
         self._woken = self.closed = False
         self._wake_in, self._wake_out = sockets.pair()
         self.register(self._wake_in, READ, self._on_wake)
         self.now = self._clock()
-        self.turns = 0
         self.wall_time = time.time  # POSIX seconds
         self.absent = 0.0  # seconds in all that went by in other people's code, when nobody looked
         self._buffer_size = buffer_size
@@ -165,9 +164,8 @@ class Loop:
         return timer
 
     def timer_cancelled(self) -> None:
-        """Take note of one more dead timer in the heap, and rebuild it once most of it is dead."""
+        """Take note of one more dead timer in the heap, and rebuild it once most of it is: at O(1) for each."""
         self._cancelled += 1
-        # Most time limits are cancelled; a rebuild each time that half are costs O(1) for each.
         if self._cancelled > 64 and self._cancelled * 2 > len(self._timers):
             self._timers = [timer for timer in self._timers if timer.callback is not None]
             heapq.heapify(self._timers)
@@ -198,10 +196,12 @@ class Loop:
             raise RuntimeError(f"{type(self._selector).__name__} has no descriptor to wait for")
         return fileno()
 
-    def next_deadline(self) -> float | None:
+    def next_deadline(self, *, shared: bool = False) -> float | None:
         """Return when a step has something to do of itself, in the loop's clock; None: not before something happens."""
         if self._ready or self._handed or self._due:
             return self.now
+        if shared:  # with another thread, which may be setting timers: the heap is to be left alone
+            return min((timer.when for timer in tuple(self._timers) if timer.callback is not None), default=None)
         while self._timers and self._timers[0].callback is None:
             heapq.heappop(self._timers)
             self._cancelled -= 1

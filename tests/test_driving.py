@@ -226,6 +226,37 @@ def test_S1_after_a_call_from_any_thread_the_descriptor_is_readable(call: str, c
     client.step(0)
 
 
+def test_S1_next_deadline_in_one_thread_while_another_sets_a_timer(client: rawdl.Client):
+    asked: list[float | None] = []
+
+    class Moment(float):
+        def __lt__(self, other: float) -> bool:
+            if threading.current_thread() is threading.main_thread() and not asked:
+                asked.append(in_thread(client.next_deadline)())
+            return float(self) < other
+
+    loop = client._loop
+    loop.call_at(1.0, print).cancel()
+    loop.call_at(5.0, print)
+    client._driver.hand(lambda: [loop.call_at(Moment(2.0), print), None][1])
+    assert asked == [2.0]
+    assert client.next_deadline() == 2.0
+
+
+def test_S1_T36_resume_in_another_thread_tells_a_foreign_loop_of_the_total_limit(client: rawdl.Client, origin: Origin):
+    retry = rawdl.Retry(backoff=3600, max_delay=3600, jitter="none")
+    fd = client.fileno()
+    task = client.download_file(
+        url=origin.serve("/a", Script(status=503)), sink=rawdl.DiscardSink(), retry=retry, timeout=1800
+    )
+    spin(client, lambda: (client.next_deadline() or 0) > time.monotonic() + 1000)
+    task.pause()
+    while readable(fd):
+        client.step(0)
+    in_thread(task.resume)()
+    assert readable(fd)
+
+
 def test_S1_close_in_another_thread_ends_a_foreign_loops_wait(client: rawdl.Client, origin: Origin):
     task = client.download_file(url=origin.serve("/a", STALLED), sink=rawdl.DiscardSink())
     spin(client, lambda: task.progress.total_bytes_written > 0)
