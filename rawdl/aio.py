@@ -71,6 +71,11 @@ class Bridge:
             self._driver.when_free.append(self._on_free)
             self._seize()
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the asyncio loop was closed, though somebody still waits there."""
+        return self._loop.is_closed()
+
     def see_settled(self, task: DownloadTask) -> None:
         """Have an aborted task told of while we still drive: perhaps nobody does afterwards."""
         for _ in range(_TURNS_TO_SETTLE):
@@ -91,7 +96,7 @@ class Bridge:
                 self._loop.call_soon_threadsafe(self._seize)
 
     def _seize(self) -> None:
-        if self._driving or not self._waiting or self._driver.loop.closed or not self._driver.seize():
+        if self._driving or not self._waiting or self._driver.loop.closed or not self._driver.seize(self):
             return
         self._driving = True
         self._fd = self._driver.expose()
@@ -101,11 +106,12 @@ class Bridge:
     def _let_go(self) -> None:
         if self._driving:
             self._driving = False
-            self._loop.remove_reader(self._fd)
+            if not self.is_lost:
+                self._loop.remove_reader(self._fd)
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            self._driver.release()
+            self._driver.release(self)
 
     def _turn(self) -> None:
         if not self._driving:

@@ -12,10 +12,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import isnan
 from threading import Condition, Thread, get_ident
-from typing import Any
+from typing import Any, Protocol
 
 from rawdl.interrupts import Interrupts
 from rawdl.loop import LONGEST_WAIT, Loop
+
+
+class Seizer(Protocol):
+    """Who drives from another event loop."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether that loop was closed, so that it will never let go."""
 
 
 class Driver:
@@ -41,12 +49,14 @@ class Driver:
         self._raised: BaseException | None = None  # what a callback has raised, until the end of the turn
         self.when_free: list[Callable[[], None]] = []  # called, in any thread, when somebody lets go of the wheel
         self.bridge: object = None  # to the event loop whose thread drives, if one does
+        self._seizer: Seizer | None = None
 
     # Calls from outside
 
     def hand(self, action: Callable[[], None]) -> None:
         """Carry ``action`` out in the loop's context: here if nobody drives or we do, else by whoever drives."""
         self.check_process()
+        self._reclaim()
         if self._hold(self._carry_out, action):
             return
         if self.is_mine and not self.interrupts.at_work:
@@ -129,6 +139,7 @@ class Driver:
         """Run one turn in this thread."""
         _check_timeout(timeout)
         self.check_process()
+        self._reclaim()
         self._refuse_nested("step()")
         while not self._hold(self._turn, timeout, driving=True):
             if self._driving:
@@ -152,6 +163,7 @@ class Driver:
         self.check_process()
         if done():
             return True
+        self._reclaim()
         self._refuse_nested(what)
         limit = None if timeout is None else self.loop.time() + timeout
         while not self.loop.closed:
@@ -299,12 +311,20 @@ class Driver:
 
     # Another loop's thread
 
-    def seize(self) -> bool:
+    def seize(self, seizer: Seizer) -> bool:
         """Take the wheel for as long as another event loop drives; its turns are `turn`."""
+        self._reclaim()
         if not self._take():
             return False
+        self._seizer = seizer
         self._exposed = self._driving = True
         return True
+
+    def _reclaim(self) -> None:
+        """Take the wheel from an event loop that was closed while somebody waited there."""
+        seizer = self._seizer
+        if seizer is not None and seizer.is_lost:
+            self.release(seizer)
 
     def turn(self) -> BaseException | None:
         """Run what is ready, while the wheel is seized; return what was raised in that.
@@ -327,9 +347,12 @@ class Driver:
         except BaseException as exc:
             self._raised = exc
 
-    def release(self) -> None:
-        """Give the wheel back."""
-        self._end()
+    def release(self, seizer: Seizer) -> None:
+        """Give the wheel back, unless that was done for the seizer already."""
+        if self._seizer is seizer:
+            self._seizer = None
+            self._wheel["holder"] = get_ident()  # its thread may be another, which is gone
+            self._end()
 
     def __repr__(self) -> str:
         owner = self._wheel.get("holder")

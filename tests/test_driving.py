@@ -670,6 +670,33 @@ def test_S5_two_asyncio_loops_in_two_threads_await_tasks_of_one_client(client: r
     assert [join() for join in joins] == [[len(BODY)] * 2] * 2
 
 
+@pytest.mark.parametrize("where", ["here", "in a thread"])
+def test_S3_S5_an_asyncio_loop_that_is_closed_during_an_await_drives_no_longer(
+    where: str, client: rawdl.Client, origin: Origin
+):
+    task = client.download_file(url=origin.serve("/a", STALLED), sink=rawdl.DiscardSink())
+    other = client.download_file(url=origin.serve("/b", WHOLE), sink=rawdl.DiscardSink())
+
+    def begin() -> asyncio.Task[rawdl.DownloadResult]:
+        loop = asyncio.new_event_loop()
+        waiting = loop.create_task(awaiting(task))
+        waiting._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
+        return waiting
+
+    waiting = begin() if where == "here" else in_thread(begin)()
+    assert asyncio.run(awaiting(other)).data_length == len(BODY)
+    assert client.step(0)
+    task.abort()
+    with pytest.raises(rawdl.Aborted):
+        task.result(PATIENCE)
+    assert not waiting.done()
+    client.close()
+    with suppress(RuntimeError):  # what asyncio says of its own closed loop
+        waiting.get_coro().close()
+
+
 def test_S5_close_in_a_coroutine_ends_the_awaits(client: rawdl.Client, origin: Origin):
     task = client.download_file(url=origin.serve("/a", STALLED), sink=rawdl.MemorySink())
 
