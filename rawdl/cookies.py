@@ -15,11 +15,14 @@ import warnings
 from contextlib import suppress
 from email.message import Message
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy, LoadError, MozillaCookieJar
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.request import Request
 
 from rawdl.proto.messages import Headers
 from rawdl.proto.url import URL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # As browsers have it (RFC 6265 6.1 asks for no less), and what servers take of one line (Apache's 8190).
 _MOST_FOR_A_HOST: Final = 50
@@ -28,6 +31,10 @@ _ADDRESS: Final = re.compile(r"\.[0-9]+(?::[0-9]+)?$|\]")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # What would end a field or a line of a file.
 _SEPARATOR: Final = re.compile(r"[\x00-\x1f\x7f]")
+# What http.cookiejar has behind a host without a dot (RFC 2965 1), and nobody else; a mark tells its cookies from those
+# of a host that is really called so.
+_LOCAL: Final = ".local"
+_DOTLESS: Final = "rawdl-dotless"
 _FARTHEST: Final = 253402300799  # the end of the year 9999: a server may name any number, which not everybody can read
 
 
@@ -45,7 +52,8 @@ class Cookies:
         """Take the cookies that a response from ``url`` sets."""
         lines = header.get_all("set-cookie")
         if isinstance(self._jar, StrictJar):
-            held = sum(url.host.endswith(cookie.domain.lstrip(".")) for cookie in self._jar)
+            host = _domain_of(url.host)
+            held = sum(f".{host}".endswith(f".{cookie.domain.lstrip('.')}") for cookie in self._jar)
             lines = lines[: max(0, _MOST_FOR_A_HOST - held)]
         if lines:
             with warnings.catch_warnings():
@@ -70,6 +78,26 @@ class StrictJar(MozillaCookieJar):
 
     def __init__(self) -> None:
         super().__init__(policy=_Policy())
+
+    def make_cookies(self, response: Any, request: Request) -> Sequence[Cookie]:
+        made = super().make_cookies(response, request)
+        if "." not in request.host:
+            for cookie in made:
+                cookie.set_nonstandard_attr(_DOTLESS, "")
+        return made
+
+    def set_cookie(self, cookie: Cookie) -> None:
+        """Keep one; a host without a dot, as a file has it, gets the name that http.cookiejar gives it."""
+        if "." not in cookie.domain:
+            cookie.domain = _domain_of(cookie.domain.strip("[]"))
+            cookie.set_nonstandard_attr(_DOTLESS, "")
+        super().set_cookie(cookie)
+
+
+def _domain_of(host: str) -> str:
+    """Return what http.cookiejar knows a host by."""
+    host = f"[{host}]" if ":" in host else host
+    return host if "." in host else host + _LOCAL
 
 
 def read_cookies(path: str) -> StrictJar:
@@ -118,11 +146,14 @@ def _line(cookie: Cookie) -> str:
     name, value = (cookie.name, cookie.value) if cookie.value is not None else ("", cookie.name)
     if _SEPARATOR.search(f"{cookie.path}{name}{value}"):
         return ""
-    below, secure = ("TRUE" if flag else "FALSE" for flag in (cookie.domain.startswith("."), cookie.secure))
+    domain = cookie.domain
+    if cookie.has_nonstandard_attr(_DOTLESS):
+        domain = domain.removesuffix(_LOCAL).strip("[]")
+    below, secure = ("TRUE" if flag else "FALSE" for flag in (domain.startswith("."), cookie.secure))
     # 0 is the end of the session: an empty field is one that others do not know.
     expires = 0 if cookie.expires is None else min(cookie.expires, _FARTHEST)
     hidden = "#HttpOnly_" if cookie.has_nonstandard_attr("HttpOnly") else ""
-    return f"{hidden}{cookie.domain}\t{below}\t{cookie.path}\t{secure}\t{expires}\t{name}\t{value}\n"
+    return f"{hidden}{domain}\t{below}\t{cookie.path}\t{secure}\t{expires}\t{name}\t{value}\n"
 
 
 class _Policy(DefaultCookiePolicy):

@@ -161,6 +161,14 @@ class TestCommand:
         assert "\ta\t€\n" in (rawdl.folder / "jar").read_text(encoding="utf-8")
         assert origin.requests[1].field("Cookie") == "a=\xe2\x82\xac"
 
+    def test_a_host_without_a_dot_stands_in_the_file_as_others_have_it(self, rawdl: Command, origin: Origin) -> None:
+        (rawdl.folder / "jar").write_text(f"{MAGIC}localhost\tFALSE\t/\tFALSE\t0\ta\t1\n")
+        url = origin.serve("/a", setting("b=1"), setting("a=2")).replace("127.0.0.1", "localhost")
+        for _ in range(2):
+            assert rawdl("-q", "--cookie", "jar", "--cookie-jar", "jar", url).code == 0
+        assert [request.field("Cookie") for request in origin.requests] == ["a=1", "a=1; b=1"]
+        assert lines(rawdl.folder / "jar") == [f"localhost\tFALSE\t/\tFALSE\t0\t{field}" for field in ("a\t2", "b\t1")]
+
     def test_F6_a_jar_does_not_grow_for_ever(self, rawdl: Command, origin: Origin) -> None:
         for round in range(2):
             url = origin.serve("/a", setting(*(f"c{round}x{number}=1" for number in range(40))))
@@ -198,6 +206,14 @@ class TestFile:
         wanted = [tuple(getattr(each, part) for part in parts) for each in jar]
         assert sorted(found, key=repr) == sorted((w for w in wanted if kept or w[0] == "other"), key=repr)
         assert len(jar) == 2  # which stays as it was
+
+    @pytest.mark.parametrize("domain", ["::1", "localhost", "printer.local", "127.0.0.1", ".example.org"])
+    def test_what_others_have_written_stays_as_it_is(self, tmp_path: Path, domain: str) -> None:
+        path, below = tmp_path / "jar", "TRUE" if domain.startswith(".") else "FALSE"
+        path.write_text(f"{MAGIC}{domain}\t{below}\t/\tFALSE\t0\ta\tb\n")
+        before = path.read_text()
+        write_cookies(read_cookies(str(path)), str(path))
+        assert path.read_text() == before
 
     def test_it_is_written_in_one_step(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "jar"

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 import rawdl
+from rawdl.cookies import Cookies, StrictJar
+from rawdl.proto.messages import Headers
+from rawdl.proto.url import URL
 from tests.resource import redirect
 from tests.sim import Script, World
 from tests.sim_tests.journeys import A, B, journey, serve
@@ -129,14 +132,23 @@ def test_F6_a_flood(world: World):
     assert all(cookie.endswith("=" + "x" * 300) for cookie in line.split("; "))
 
 
+@pytest.mark.parametrize("host", [A, "localhost"])
 @pytest.mark.parametrize("responses", [1, 2])
-def test_F6_no_more_than_fifty_for_a_host(world: World, responses: int):
+def test_F6_no_more_than_fifty_for_a_host(world: World, responses: int, host: str):
     hops = {
         f"/{n}": sets(*(f"c{n}x{i}=1; Path=/" for i in range(40 * (3 - responses))), to=f"/{n + 1}") for n in range(2)
     }
-    serve(world, A, {**hops, "/2": OK})
-    journey(world, f"http://{A}/0")
+    serve(world, host, {**hops, "/2": OK})
+    journey(world, f"http://{host}/0")
     assert len((sent(world)[2] or "").split("; ")) == 50
+
+
+def test_F6_another_host_is_not_counted_for_the_end_of_its_name(world: World):
+    jar = StrictJar()
+    cookies = Cookies(jar)
+    cookies.receive(Headers([("Set-Cookie", f"c{n}=1") for n in range(50)]), URL.parse("http://example.org/"))
+    cookies.receive(Headers([("Set-Cookie", "a=1")]), URL.parse("http://another-example.org/"))
+    assert cookies.field(URL.parse("http://another-example.org/"), None) == "a=1"
 
 
 # A jar
