@@ -7,6 +7,7 @@ from typing import Final
 
 __all__ = ["public_only"]
 
+_UNICAST: Final = IPv6Network("2000::/3")  # RFC 4291 2.4: of the rest, nothing is routed but what NAT64 makes of it
 _NAT64: Final = IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 
 
@@ -18,6 +19,8 @@ def public_only(host: str, address: str) -> bool:
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
+    if isinstance(ip, IPv6Address) and not (ip in _UNICAST or ip in _NAT64):
+        return False
     return all(each.is_global and not each.is_multicast for each in (ip, *_within(ip)))
 
 

@@ -125,6 +125,10 @@ def test_A16_behind_a_proxy_what_it_is_told_is_asked_about(world: World):
         ("64:ff9b::7f00:1", False),
         ("64:ff9b::5db8:d822", True),
         ("2002:7f00:1::", False),
+        ("::127.0.0.1", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("fec0::1", False),
     ],
 )
 def test_A16_what_is_public(address: str, allowed: bool):
