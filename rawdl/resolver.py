@@ -61,9 +61,9 @@ class ThreadResolver:
     def resolve(self, host: str, port: int, family: int, callback: Answer) -> Cancel:
         """Look ``host`` up on a thread; the errors are `ResolveError`."""
         wanted = [callback]
-        self._open.add(id(wanted))
-        if self._threads < min(len(self._open), _THREADS):
+        if self._threads < min(len(self._open) + 1, _THREADS):
             self._add_thread()
+        self._open.add(id(wanted))
         self._jobs.put((host, port, family, wanted))
         return wanted.clear
 
@@ -74,7 +74,11 @@ class ThreadResolver:
         if self._jobs is None:
             self._jobs = SimpleQueue()
         self._threads += 1
-        Thread(target=self._work, args=(self._jobs,), name="rawdl-resolver", daemon=True).start()
+        try:
+            Thread(target=self._work, args=(self._jobs,), name="rawdl-resolver", daemon=True).start()
+        except Exception:  # the system has no more of them
+            self._threads -= 1
+            raise
 
     def _work(self, jobs: Any) -> None:
         while (job := jobs.get()) is not None:

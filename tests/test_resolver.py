@@ -158,6 +158,22 @@ def test_a_name_is_no_literal(host: str):
     assert literal_address(host, 80) is None
 
 
+def test_a_thread_that_cannot_be_is_not_waited_for(
+    resolving: Callable[..., ThreadResolver], monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    resolver, answers = resolving(lambda *question: [V4]), Answers()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(10):
+            with pytest.raises(RuntimeError, match="thread"):
+                resolver.resolve("a.example", 80, socket.AF_UNSPEC, answers)
+    resolver.resolve("a.example", 80, socket.AF_UNSPEC, answers)
+    assert answers.wait() == ([V4], None)
+
+
 def test_a_literal_needs_no_resolver(origin: Origin):
     def resolver(*question: object) -> list[str]:
         raise AssertionError(question)
