@@ -19,10 +19,10 @@ class Passwords:
             raise ValueError(f"{path}, line {exc.lineno}: this is no netrc entry") from None
         except UnicodeDecodeError:
             raise ValueError(f"{path} is no netrc file: it is not UTF-8") from None
-        self._entries: dict[str, BasicAuth] = {}
+        self._entries: dict[str, BasicAuth] = {}  # "": for any host
         for host, (login, _, password) in entries.items():
             if password:  # an entry without one is none
-                self._entries[host.lower()] = _credentials(path, host, login, password)
+                self._entries["" if host == "default" else host.lower()] = _credentials(path, host, login, password)
 
     @classmethod
     def own(cls) -> Passwords | None:
@@ -40,7 +40,7 @@ class Passwords:
 
         What it has for any host (``default``) is for the first URL alone, and not for wherever that leads.
         """
-        found = self._entries.get(url.host) or (self._entries.get("default") if is_first else None)
+        found = self._entries.get(url.host) or (self._entries.get("") if is_first else None)
         return None if found is None or username not in (None, found.username) else found
 
 

@@ -192,10 +192,11 @@ def test_A6_what_a_netrc_says_of_a_url(
 def test_A6_what_is_for_any_host_is_not_for_where_it_leads(world: World, netrc: Callable[[str], str]):
     serve(world, A, redirect(f"http://{B}/b"))
     serve(world, B, redirect(f"http://{A}:8080/c"))
-    serve(world, A, OK, port=8080)
+    serve(world, A, redirect("http://default/d"), port=8080)
+    serve(world, "default", OK)
     text = f"default login d password d\nmachine {B} login b password b\n"
     journey(world, f"http://{A}/a", {"netrc": netrc(text)})
-    assert shown(world) == ["Basic ZDpk", "Basic Yjpi", None]
+    assert shown(world) == ["Basic ZDpk", "Basic Yjpi", None, None]
 
 
 @pytest.mark.parametrize(
