@@ -156,8 +156,9 @@ class Places:
             file = parse_metalink(document).about(self.request.url, total)
         except ProtocolError:
             return None
-        checksum = Checksum.parse(file.checksum) if file is not None and file.checksum is not None else None
-        if file is None or checksum is None or checksum.name not in TRUSTED:
+        # A longer one that is not trusted says nothing against those that are.
+        name = max(TRUSTED & file.hashes.keys(), default=None) if file is not None else None
+        if file is None or name is None:
             return None
         self._add(file.urls)
-        return checksum
+        return Checksum(name, bytes.fromhex(file.hashes[name]))

@@ -122,6 +122,15 @@ def test_what_a_description_tells_is_taken_if_it_is_of_this_file(total: int | No
     assert [str(mirror) for mirror in them.mirrors] == ([MIRROR, OTHER] if taken else [MIRROR])
 
 
+def test_a_description_may_have_other_hashes_beside_a_good_one() -> None:
+    document = METALINK % (b"0" * 64, FIRST.encode(), OTHER.encode())
+    for name, digits in (b"sha-384", 96), (b"md5", 32):
+        document = document.replace(b"<hash", b'<hash type="%b">%b</hash><hash' % (name, b"1" * digits), 1)
+    assert places().learn_description(document, None) == ("sha256", bytes(32))
+    longer = document.replace(b"<hash", b'<hash type="sha-512">%b</hash><hash' % (b"2" * 128), 1)
+    assert places().learn_description(longer, None) == ("sha512", b"\x22" * 64)
+
+
 @pytest.mark.parametrize("document", [b"", b"<metalink/>", METALINK.replace(b"sha-256", b"md5")])
 def test_one_that_is_none_or_has_no_good_hash_tells_nothing(document: bytes) -> None:
     them = places()
