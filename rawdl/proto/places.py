@@ -11,7 +11,7 @@ It knows what of the caller's fields may be sent where, and nothing of bytes, tr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rawdl.errors import ProtocolError
 from rawdl.proto.messages import Headers, Request
@@ -21,6 +21,9 @@ from rawdl.proto.url import URL
 if TYPE_CHECKING:
     from rawdl.proto.checksums import Checksum
     from rawdl.proto.mirrors import Mirror
+
+# Which part of it is wanted, and in which codings: those of a document nothing would take off.
+_OF_THE_FILE: Final = frozenset({"range", "accept-encoding"})
 
 
 class Places:
@@ -142,7 +145,7 @@ class Places:
         if url is None or (self.request.url.scheme, url.scheme) == ("https", "http"):
             return None
         fields = self.fields(url).items()
-        return url, {n: v for n, v in fields if n.lower() != "range" and not n.lower().startswith("if-")}
+        return url, {n: v for n, v in fields if n.lower() not in _OF_THE_FILE and not n.lower().startswith("if-")}
 
     def learn_description(self, document: bytes, total: int | None) -> Checksum | None:
         """Take the mirrors from a Metalink, and return the hash that their bytes must have; None if it is of no use.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 from collections.abc import Callable, Iterator
 from errno import ECONNRESET
@@ -289,6 +290,20 @@ def test_H12_what_a_document_leads_to_must_be_what_it_promises(sites: Sites):
     taken = sites.get(url)
     assert sites.path.read_bytes() == BODY
     assert [type(error) for error in taken.result.attempts] == [rawdl.IncompleteBody, rawdl.ChecksumError]
+
+
+def test_a_document_is_asked_for_without_a_coding(sites: Sites):
+    """Whatever the file may have: nothing takes it off a document."""
+    url, document = sites.serve(A, cut()), described(sites.serve(B, Resource(BODY)))
+
+    def respond(request: Request) -> Script:
+        if "gzip" not in (request.field("Accept-Encoding") or ""):
+            return document
+        return Script(body=gzip.compress(document.body), header=(("Content-Encoding", "gzip"),))
+
+    sites.serve(D, respond)
+    assert sites.get(url, decode=True).result.url == f"http://{B}/f"
+    assert sites.path.read_bytes() == BODY
 
 
 def test_a_document_helps_a_sink_that_can_begin_anew(sites: Sites):
