@@ -5,7 +5,7 @@
     any other that a redirect leads to                netrc's for that very host, and not its ``default`` (A6); nothing
                                                       over http after https (A2)
     the first again, after another                    as for any other: who has led there is not trusted with them
-    a mirror                                          netrc's for that very host
+    a mirror                                          as where a redirect leads
 
 An Authorization that is in the caller's own header goes before all of these.  Nothing here shows a secret in its repr.
 """
@@ -122,7 +122,7 @@ class Authority:
         self._origin = origin
         self._look_up = look_up
         self._cnonce = cnonce
-        self._has_left = False  # a redirect has led to another origin
+        self._has_left = False  # a redirect or a mirror has led to another origin
         self._digest: _Digest | None = None  # once the server has asked for one
         self._challenges = 0
 
@@ -152,7 +152,7 @@ class Authority:
         return url.origin == self._origin and not self._has_left
 
     def leave(self) -> None:
-        """A redirect leads to another origin."""
+        """A redirect or a mirror leads to another origin."""
         self._has_left = True
 
     def come_back(self) -> None:

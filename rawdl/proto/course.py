@@ -357,7 +357,7 @@ class Course:
         self._begin_again(error)
         self.places.go_back()
         self._returned_at = self.best
-        if self._authority is not None:
+        if self._authority is not None and not self.places.has_left:
             self._authority.come_back()
         return True
 
@@ -371,6 +371,8 @@ class Course:
             return False
         self._begin_again(error)
         self.places.go_on()
+        if self._authority is not None and self.places.has_left:
+            self._authority.leave()
         return True
 
     def _begin_again(self, error: DownloadError) -> None:

@@ -32,7 +32,18 @@ class Places:
     ``mirrors`` are those that have not been tried.
     """
 
-    __slots__ = ("_chain", "_description", "_head", "_header", "_hops", "_left", "_redirects", "mirrors", "request")
+    __slots__ = (
+        "_chain",
+        "_description",
+        "_head",
+        "_header",
+        "_hops",
+        "_left",
+        "_redirects",
+        "_strayed",
+        "mirrors",
+        "request",
+    )
 
     def __init__(
         self, request: Request, header: Mapping[str, str | None] | None, redirects: Redirects, mirrors: Iterable[URL]
@@ -42,6 +53,7 @@ class Places:
         self._left: tuple[URL, ...] = ()  # where it is not to be asked for any more
         self._header = header
         self._redirects = redirects
+        self._strayed = False  # a mirror of another origin has been asked, which may have named those that follow
         self._chain: Chain | None = None  # once there was a redirect
         self._hops: tuple[str, ...] = ()  # those before it
         self._description: URL | None = None  # a Metalink of the file, as a redirect has it
@@ -59,8 +71,8 @@ class Places:
 
     @property
     def has_left(self) -> bool:
-        """Whether a redirect has led to another origin."""
-        return self._chain is not None and self._chain.has_left
+        """Whether a redirect or a mirror has led to another origin."""
+        return self._strayed or (self._chain is not None and self._chain.has_left)
 
     @property
     def hops(self) -> tuple[str, ...]:
@@ -107,6 +119,7 @@ class Places:
         """Move to the next mirror, for good."""
         self._left += (self.request.url, self.url)
         url = self.mirrors.pop(0)
+        self._strayed = self.has_left or url.origin != self.url.origin
         self._header = self.fields(url)
         self.go_back()
         self.request = Request("GET", url, self._header)

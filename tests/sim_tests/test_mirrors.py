@@ -398,6 +398,29 @@ def test_I4_A6_a_document_gets_no_credentials_of_its_own(sites: Sites, tmp_path:
     assert [sites.seen[host][0].field("Authorization") for host in (C, D)] == [None, None]
 
 
+@pytest.mark.usefixtures("leaves_parts")
+@pytest.mark.parametrize("relation", ["duplicate", 'describedby; type="application/metalink4+xml"'])
+def test_I4_a_mirror_does_not_choose_what_the_first_is_asked_with_credentials(sites: Sites, relation: str):
+    digest = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
+    asked: list[tuple[str, str | None]] = []
+
+    def naming(link: str) -> Callable[[Request], Script]:
+        header = (("Link", link), ("Repr-Digest", f"sha-256=:{digest}:"))
+        return Resource(BODY, like=Script(header=header), faults=[Fault(in_body=10_000)])
+
+    first = naming(f"<http://{B}/f>; rel=duplicate")
+
+    def respond(request: Request) -> Script:
+        asked.append((request.target, request.field("Authorization")))
+        return first(request) if request.target == "/f" else GONE
+
+    sites.world.listen(A, 80, http_peer(respond), link=Link(segment=1000))
+    sites.serve(B, naming(f"<http://{A}/other>; rel={relation}"))
+    sites.get(f"http://{A}/f", auth=("u", "canary"))
+    assert [target for target, _ in asked] == ["/f", "/other"]
+    assert [field is None for _, field in asked] == [False, True]
+
+
 def test_a_document_is_asked_for_by_the_way_of_its_task(sites: Sites):
     """The task's own proxy and limits are the document's as well."""
     ways: list[str] = []
