@@ -111,6 +111,8 @@ class Places:
 
     def go_back(self) -> None:
         """Move to the first URL, as if no redirect had led away from it; but those that have count."""
+        if self.has_left and not self._strayed:
+            self._description = self._head = None  # as with mirrors: see _add
         self._hops, self._chain = self.hops, None
 
     # Mirrors
@@ -120,8 +122,8 @@ class Places:
         self._left += (self.request.url, self.url)
         url = self.mirrors.pop(0)
         self._strayed = self.has_left or url.origin != self.url.origin
-        self._header = self.fields(url)
-        self.go_back()
+        self._header = crossing(self.fields()) if self._strayed else self.fields()
+        self._hops, self._chain = self.hops, None
         self.request = Request("GET", url, self._header)
 
     def learn(self, header: Headers) -> None:
@@ -133,9 +135,14 @@ class Places:
         self._add(mirrors_of(header, self.url))
 
     def _add(self, mirrors: Iterable[Mirror]) -> None:
-        """Take those that are new: two that name one another would send us to and fro for ever."""
+        """Take those that are new: two that name one another would send us to and fro for ever.
+
+        Whoever a redirect has led to chooses nothing that is asked of the first: we may go back there, and be trusted.
+        """
         known = {(url.origin, url.target) for url in (self.url, *self.mirrors, *self._left)}
         urls = [URL.parse(mirror.url) for mirror in mirrors]
+        if self.has_left and not self._strayed:
+            urls = [url for url in urls if url.origin != self.request.url.origin]
         self.mirrors += [url for url in urls if (url.origin, url.target) not in known]
 
     # A description

@@ -106,6 +106,23 @@ def test_that_of_a_redirect_is_asked_for_as_well() -> None:
     assert them.inquiry() == (URL.parse("http://first.example.org/f.meta4"), PUBLIC)
 
 
+def test_I4_another_origin_does_not_choose_what_the_first_is_asked() -> None:
+    """Neither as a mirror nor for a description, even after it was gone back from there."""
+    link = ("Link", '<http://first.example.org/x>; rel=describedby; type="application/metalink4+xml"')
+    them = places()
+    lead(them, OTHER)
+    them.brings(Headers([link]))
+    them.go_back()
+    assert them.inquiry() is None
+    lead(them, OTHER)
+    lead(them, MIRROR, link)
+    them.go_back()
+    assert them.inquiry() is None
+    lead(them, OTHER)
+    them.learn(Headers([("Link", f"<http://first.example.org/x>; rel=duplicate, <{MIRROR}>; rel=duplicate")]))
+    assert [str(mirror) for mirror in them.mirrors] == [MIRROR]
+
+
 def test_nothing_leads_from_https_to_a_description_over_http() -> None:
     url = URL.parse("https://first.example.org/f")
     them = Places(Request("GET", url, None), None, Redirects(), ())
