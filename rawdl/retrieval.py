@@ -392,6 +392,8 @@ class Retrieval:
         if now - self._resumed_at < _AT_ONCE and is_transient(error):
             self._resumed_at = -inf
             return 0.0  # the server did not wait for the end of our pause
+        if self._store.resumed_from and course.distrusts(error):
+            return 0.0
         if self._crew is not None and (course.goes_alone(error) or course.moves(error)):
             return 0.0
         random = int.from_bytes(os.urandom(4), "big") / 2**32

@@ -15,6 +15,7 @@ import pytest
 
 import rawdl
 from rawdl.proto.ranges import OVERLAP
+from tests.once import ONE_TRY
 from tests.origin import Answer, Request
 from tests.resource import DAY_LATER, LAST_MODIFIED, Fault, Resource, Span, redirect
 from tests.resuming import AT_ONCE, BODY, CUT, FROM_CUT, OTHER, SHA256, Attempt, Bench
@@ -320,12 +321,27 @@ def test_H12_what_another_run_has_left_is_read_back(promise: str, bench: Bench):
 
 @pytest.mark.parametrize("at", [0, CUT - OVERLAP - 1])
 def test_H12_R10_a_byte_before_the_overlap_that_somebody_has_changed(at: int, bench: Bench):
-    """Only a digest can tell, and nobody can mend it: neither file nor part is left."""
+    """Only a digest can tell: the whole is asked for then, unless the part must be continued."""
     bench.break_off()
     bench.part.write_bytes(BODY[:at] + b"?" + BODY[at + 1 : CUT])
-    assert isinstance(bench.attempt(checksum=SHA256).error, rawdl.ChecksumError)
-    assert bench.asked == [FROM_CUT]
-    assert bench.names == []
+    result = bench.attempt(checksum=SHA256, retry=ONE_TRY).result
+    assert (result.checksum, result.resumed_from) == (SHA256, 0)
+    assert [type(error) for error in result.attempts] == [rawdl.ChecksumError]
+    assert bench.asked == [FROM_CUT, None]
+    bench.assert_whole()
+
+
+def test_H12_R10_a_changed_part_that_must_be_continued(bench: Bench):
+    bench.break_off()
+    bench.part.write_bytes(b"?" + BODY[1:CUT])
+    assert isinstance(bench.attempt(checksum=SHA256, resume=True).error, rawdl.ChecksumError)
+    assert (bench.asked, bench.names) == ([FROM_CUT], [])
+
+
+def test_H12_what_is_wrong_as_a_whole_is_asked_for_once_more_only(bench: Bench):
+    bench.break_off()
+    assert_mismatch(bench.attempt(checksum=WRONG), WRONG)
+    assert (bench.asked, bench.names) == ([FROM_CUT, None], [])
 
 
 @pytest.mark.parametrize("name", ["Repr-Digest", "Content-Digest", "Digest"])

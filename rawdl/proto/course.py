@@ -338,6 +338,13 @@ class Course:
         """Say whether, since what is there cannot be continued, the whole is to be asked for: at no attempt's cost."""
         return isinstance(error, RangeError) and (crew or self.asked is not None) and self._resume is not True
 
+    def distrusts(self, error: DownloadError) -> bool:
+        """Ask for the whole, if what an earlier download had left may be why the bytes are wrong."""
+        if not isinstance(error, ChecksumError) or self._resume is True:
+            return False
+        self._begin_again(error)
+        return True
+
     def goes_alone(self, error: DownloadError) -> bool:
         """Ask the same server for the whole, if what it has brought together with its mirrors is wrong."""
         if not isinstance(error, ChecksumError) or not self.places.mirrors:
