@@ -14,6 +14,10 @@ from rawdl.sinks import remove, storage_error
 
 _PART: Final = re.compile(r"\.part(?:\.json(?:\.new)?)?$", re.IGNORECASE)
 _LONGEST_NAME: Final = 255  # bytes, on nearly every file system (NAME_MAX)
+# To open a FIFO must not wait for somebody who writes.
+_READ_FLAGS: Final = (
+    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+)
 # Where hard links do not exist, an empty file of ours takes the name first.
 _NO_LINKS: Final = frozenset(
     {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EXDEV}
@@ -129,6 +133,18 @@ class Destination:
         if stat.S_ISDIR(status.st_mode):
             raise self._is_folder()
         return status.st_size
+
+    def read(self, start: int, count: int) -> bytes:
+        """Read what is there, under the final name."""
+        try:
+            fd = os.open(self._final, _READ_FLAGS)
+            try:
+                os.lseek(fd, start, os.SEEK_SET)
+                return os.read(fd, count)
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            raise storage_error("cannot read", self.path, exc) from exc
 
     def _is_folder(self) -> StorageError:
         return StorageError(f"{self.path} is a folder", path=self.path, errno=errno.EISDIR)

@@ -93,10 +93,18 @@ class Download:
         self._retrieval.ask()
 
     def skip(self, size: int) -> None:
-        """Leave the file that is there as it is."""
+        """Leave the file that is there as it is, if it has the checksum that it should have."""
         self._task.enter(TaskState.FINISHING)
         self._job.sink.discard()
         self._telling.skipped(self._task.url, size)
+        self._verify_there()
+
+    def _verify_there(self) -> None:
+        try:
+            if not self._store.verify_there():
+                return self.soon(self._verify_there)
+        except DownloadError as exc:  # no other try would bring another file
+            return self.end(exc)
         self.end(None)
 
     # Steps

@@ -5,7 +5,7 @@ They are hashed on their way where all of them go that way, and read back from t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from rawdl.proto.checksums import TRUSTED, Checksum, mismatch
 from rawdl.sinks import HashingTee, Sink
@@ -14,20 +14,25 @@ if TYPE_CHECKING:
     import hashlib
     from collections.abc import Iterable
 
-    from rawdl.partfile import PartFile
-
 # Hashed in one turn of the loop: some milliseconds.
 _PIECE: Final = 4 << 20
+
+
+class Readable(Protocol):
+    """A file that can be read back."""
+
+    def read(self, start: int, count: int) -> bytes:
+        """Return so many bytes of it from there on, or what there is; StorageError."""
 
 
 class Verification:
     """Verify one download: tell it what to `expect`, give `sink_after` its bytes, and `step` until it returns True."""
 
-    __slots__ = ("_at", "_hashes", "_part", "_sink", "_tee", "expected", "verified")
+    __slots__ = ("_at", "_file", "_hashes", "_sink", "_tee", "expected", "verified")
 
-    def __init__(self, sink: Sink, part: PartFile | None, expected: tuple[Checksum, ...]) -> None:
+    def __init__(self, sink: Sink, file: Readable | None, expected: tuple[Checksum, ...]) -> None:
         self._sink = sink
-        self._part = part
+        self._file = file
         self.expected = expected
         self._tee: HashingTee | None = None  # through which all bytes have gone
         self._hashes: dict[str, hashlib._Hash] | None = None  # of what is read back
@@ -48,8 +53,8 @@ class Verification:
     def step(self) -> bool:
         """Do a piece of the work; return whether it is done.  Raises ChecksumError, and StorageError."""
         hashes = self._tee.hashes if self._tee is not None else {}
-        if self._part is not None and any(checksum.name not in hashes for checksum in self.expected):
-            if not self._read_back(self._part):
+        if self._file is not None and any(checksum.name not in hashes for checksum in self.expected):
+            if not self._read_back(self._file):
                 return False
             assert self._hashes is not None
             hashes = self._hashes
@@ -60,12 +65,12 @@ class Verification:
         self.verified = ", ".join(map(str, known))
         return True
 
-    def _read_back(self, part: PartFile) -> bool:
+    def _read_back(self, file: Readable) -> bool:
         if self._hashes is None:
             import hashlib
 
             self._hashes = {checksum.name: hashlib.new(checksum.name) for checksum in self.expected}
-        data = part.read(self._at, _PIECE)
+        data = file.read(self._at, _PIECE)
         for digest in self._hashes.values():
             digest.update(data)
         self._at += len(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import random
 import shutil
@@ -371,7 +372,7 @@ def test_S31_S38_rename_numbers_the_file(name: str, names: list[str], bench: Ben
 
 def test_S31_S35_skip_asks_for_nothing_and_touches_nothing(bench: Bench):
     bench.path.write_text("old")
-    attempt = bench.attempt(exists="skip", checksum=SHA256)
+    attempt = bench.attempt(exists="skip")
     result = attempt.result
     assert (result.skipped, result.data_length, result.file_path) == (True, 3, str(bench.path))
     assert (result.resumed_from, result.attempts, result.checksum) == (0, (), "")
@@ -380,6 +381,35 @@ def test_S31_S35_skip_asks_for_nothing_and_touches_nothing(bench: Bench):
     bench.path.unlink()
     assert bench.attempt(exists="skip").result.skipped is False
     bench.assert_whole()
+
+
+def test_S31_what_is_skipped_has_the_checksum(bench: Bench):
+    bench.path.write_bytes(BODY)
+    result = bench.attempt(exists="skip", checksum=SHA256).result
+    assert (result.skipped, result.data_length, result.checksum) == (True, len(BODY), SHA256)
+    assert (bench.world.log, bench.names) == ([], ["a"])
+
+
+@pytest.mark.parametrize("content", [b"", b"old", BODY[:-1], BODY + b"?", b"?" + BODY[1:]], ids=len)
+def test_S31_a_wrong_file_is_not_skipped_with_success(content: bytes, bench: Bench):
+    bench.path.write_bytes(content)
+    error = bench.attempt(exists="skip", checksum=SHA256, mirrors=[bench.url]).error
+    assert isinstance(error, rawdl.ChecksumError)
+    assert (error.expected, error.actual) == (SHA256, f"sha256:{hashlib.sha256(content).hexdigest()}")
+    assert (error.attempts, bench.world.log, bench.names) == ((), [], ["a"])
+    assert bench.path.read_bytes() == content
+    bench.path.unlink()
+    assert bench.attempt(exists="skip", checksum=SHA256).result.skipped is False
+    bench.assert_whole()
+
+
+def test_S31_what_cannot_be_read_is_not_skipped_with_success(bench: Bench):
+    os.symlink(bench.folder / "b", bench.folder / "c")
+    os.mkfifo(bench.folder / "b")
+    error = bench.attempt(file_path=bench.folder / "c", exists="skip", checksum=SHA256).error
+    assert isinstance(error, rawdl.StorageError) and error.errno == errno.ESPIPE
+    for name in ("b", "c"):
+        os.unlink(bench.folder / name)
 
 
 def test_S31_a_client_may_skip_a_file_again(bench: Bench):

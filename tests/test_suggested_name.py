@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,16 @@ def test_S31_skip_leaves_it_once_the_name_is_known(value: str, folder: Folder):
     assert (folder.names, (folder.path / name).read_bytes()) == ([name], b"old")
     (folder.path / name).unlink()
     assert not folder.get(exists="skip").result.skipped
+
+
+def test_S31_skip_compares_its_checksum_once_the_name_is_known(folder: Folder):
+    (folder.path / "n").write_bytes(b"old")
+    folder.name("attachment; filename=n")
+    checksum = f"sha256:{sha256(b'old').hexdigest()}"
+    assert folder.get(exists="skip", checksum=checksum).result.checksum == checksum
+    (folder.path / "n").write_bytes(b"odd")
+    assert isinstance(folder.get(exists="skip", checksum=checksum).error, rawdl.ChecksumError)
+    assert (folder.names, (folder.path / "n").read_bytes()) == (["n"], b"odd")
 
 
 def test_T42_a_folder_of_that_name(folder: Folder):
