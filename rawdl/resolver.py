@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from rawdl.errors import ResolveError
@@ -19,8 +20,10 @@ Cancel = Callable[[], None]
 Lookup = Callable[[str, int, int], Sequence["Address | str"]]
 
 # getaddrinfo may sit in a dead name server's time-out for half a minute: one thread each for the names that may do so
-# at once.  More names than this wait in line, and their deadline holds all the same.
+# at once.  More names than this wait in line, and their deadline holds all the same.  A thread whose name nobody waits
+# for any more is replaced, so that dead names do not hold up the others for longer than their own time limit.
 _THREADS: Final = 8
+_MOST_THREADS: Final = 64
 
 
 class Resolver(Protocol):
@@ -56,16 +59,34 @@ class ThreadResolver:
         self._lookup = lookup
         self._jobs: Any = None  # queue.SimpleQueue, once there is a thread
         self._threads = 0
-        self._open: set[int] = set()  # the jobs that are not answered; adding and removing are one step each
+        # What is not answered, by its id: emptied when that is not wanted any more.  To add or remove one is one step.
+        self._open: dict[int, list[Answer]] = {}
 
     def resolve(self, host: str, port: int, family: int, callback: Answer) -> Cancel:
         """Look ``host`` up on a thread; the errors are `ResolveError`."""
         wanted = [callback]
-        if self._threads < min(len(self._open) + 1, _THREADS):
-            self._add_thread()
-        self._open.add(id(wanted))
+        self._open[id(wanted)] = wanted
+        try:
+            self._add_threads()
+        except Exception:  # the system has no more of them
+            if not self._threads:
+                del self._open[id(wanted)]
+                raise
         self._jobs.put((host, port, family, wanted))
-        return wanted.clear
+        return lambda: self._cancel(wanted)
+
+    def _cancel(self, wanted: list[Answer]) -> None:
+        wanted.clear()
+        with suppress(Exception):
+            self._add_threads()
+
+    def _add_threads(self) -> None:
+        """Have a thread for each name that is waited for, as far as the limits allow."""
+        names = list(self._open.values())
+        wanted = sum(map(bool, names))
+        stuck = len(names) - wanted
+        if self._threads < min(stuck + min(wanted, _THREADS), _MOST_THREADS):
+            self._add_thread()
 
     def _add_thread(self) -> None:
         from queue import SimpleQueue
@@ -76,7 +97,7 @@ class ThreadResolver:
         self._threads += 1
         try:
             Thread(target=self._work, args=(self._jobs,), name="rawdl-resolver", daemon=True).start()
-        except Exception:  # the system has no more of them
+        except Exception:
             self._threads -= 1
             raise
 
@@ -84,7 +105,7 @@ class ThreadResolver:
         while (job := jobs.get()) is not None:
             host, port, family, wanted = job
             addresses, error = self._look_up(host, port, family) if wanted else ([], None)
-            self._open.discard(id(wanted))
+            self._open.pop(id(wanted), None)
             for callback in wanted:
                 callback(addresses, error)
 

@@ -133,6 +133,41 @@ def test_no_thread_before_there_is_a_question_and_a_few_at_most(resolving: Calla
     assert [error for _, error in answers.given] == [None] * 30
 
 
+def test_names_that_nobody_waits_for_any_more_hold_up_no_other(resolving: Callable[..., ThreadResolver]):
+    leave = threading.Event()
+
+    def lookup(host: str, port: int, family: int) -> list[Address]:
+        if host.startswith("dead"):
+            leave.wait(PATIENCE)
+        return [V4]
+
+    resolver, dead, alive = resolving(lookup), Answers(), Answers()
+    for number in range(1, 4):
+        cancels = [resolver.resolve(f"dead{i}.example", 80, socket.AF_UNSPEC, dead) for i in range(8)]
+        resolver.resolve("alive.example", 80, socket.AF_UNSPEC, alive)
+        assert len(alive.given) == number - 1
+        for cancel in cancels:
+            cancel()
+        assert alive.wait(number) == ([V4], None)
+    for _ in range(100):
+        resolver.resolve("dead.example", 80, socket.AF_UNSPEC, dead)()
+    assert len(threads()) <= 64
+    leave.set()
+
+
+def test_a_thread_that_cannot_be_leaves_the_name_to_those_that_are(
+    resolving: Callable[..., ThreadResolver], monkeypatch: pytest.MonkeyPatch
+):
+    leave = threading.Event()
+    resolver, answers = resolving(lambda *question: (leave.wait(PATIENCE), [V4])[1]), Answers()
+    resolver.resolve("a.example", 80, socket.AF_UNSPEC, answers)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda thread: (_ for _ in ()).throw(RuntimeError("no thread")))
+        resolver.resolve("b.example", 80, socket.AF_UNSPEC, answers)
+    leave.set()
+    assert answers.wait(2) == ([V4], None)
+
+
 def test_a_thread_that_is_free_is_used_again(resolving: Callable[..., ThreadResolver]):
     resolver, answers = resolving(lambda *question: [V4]), Answers()
     for number in range(1, 20):
