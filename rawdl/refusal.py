@@ -23,6 +23,7 @@ class Refusal:
     def _settle(self) -> None:
         if not self._task.claim():
             self._error = Aborted("the download was aborted before it began")
+        self._error.url = self._task.url
         self._tell()
 
     def _tell(self) -> None:

@@ -370,6 +370,7 @@ def test_S29_two_live_tasks_for_one_destination(client: rawdl.Client, world: Wor
     error = second.exception()
     assert isinstance(error, rawdl.StorageError)
     assert "in use" in str(error)
+    assert error.url == second.url
     assert not first.done()
     assert first.result().data_length == len(BODY)
     assert len(world.requests) == 1

@@ -89,6 +89,7 @@ def test_T4_a_url_that_is_none_settles_the_task(url: str | None, client: rawdl.C
     assert isinstance(error, ValueError)
     assert error.err_msg == "downloadFile:fail invalid url"
     assert error.err_code == error.to_dict()["errno"] == 600009
+    assert error.url == task.url
     assert recorder.events == [("fail", error), ("complete", error)]
     assert task.state == "failed"
     assert list(tmp_path.iterdir()) == []
