@@ -209,12 +209,13 @@ class Client:
         replaces another.
 
         What follows is about a file with a name of its own.  ``exists`` says what to do with one that has it already:
-        "overwrite", "error", "rename" (``a.1.iso``) or "skip", unless it has another ``checksum``.  ``resume`` "auto" continues what an earlier download
-        has left, if that is possible, True does so or fails (`RangeError`), False begins anew.  ``mirrors`` are URLs of
-        the same file: one is tried when that before it has failed, and several connections use all of them.
-        ``connections`` above 1 fetches segments of at least ``min_segment`` bytes side by side.  With ``durable`` the
-        file is on the disk when success is told; ``remote_time`` gives it the server's Last-Modified.  ``checksum`` is
-        ``"sha256:…"`` or another hash of hashlib's: `ChecksumError` if the bytes have another, and no file.
+        "overwrite", "error", "rename" (``a.1.iso``) or "skip", unless it has another ``checksum``.  ``resume`` "auto"
+        continues what an earlier download has left, if that is possible, True does so or fails (`RangeError`), False
+        begins anew.  ``mirrors`` are URLs of the same file: one is tried when that before it has failed, and several
+        connections use all of them.  ``connections`` above 1 fetches segments of at least ``min_segment`` bytes side by
+        side.  With ``durable`` the file is on the disk when success is told; ``remote_time`` gives it the server's
+        Last-Modified.  ``checksum`` is ``"sha256:…"`` or another hash of hashlib's: `ChecksumError` if the bytes have
+        another, and no file.
 
         A url that is none ends the task with `InvalidURL`.  A wrong argument raises TypeError or ValueError here.
         """
