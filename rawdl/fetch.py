@@ -33,9 +33,7 @@ from rawdl.throttle import Throttle
 if TYPE_CHECKING:
     from rawdl.trace import Tracer
 
-# Reads in one turn before the other connections get theirs: at 1 MiB each, the most, that is some milliseconds.
-_READS_PER_TURN: Final = 8
-# What is read at once of a head whose body comes at a limited rate: most heads fit, and little more comes with them.
+# What is read at once of a head whose body is taken little by little: most heads fit, and little more comes with them.
 _PACED_HEAD: Final = 2048
 
 Step = Callable[[], "Step | None"]
@@ -90,6 +88,7 @@ class Fetch:
         "_marks",
         "_over",
         "_request",
+        "_scheduled",
         "_shared",
         "_sink",
         "_step",
@@ -125,7 +124,7 @@ class Fetch:
         self._exchange: Exchange | None = None
         self._sink: Sink | None = None  # once there is a head
         self._lanes: Lanes | None = None  # once more of the body is to come than came with the head
-        self.paused = False
+        self.paused = self._scheduled = False
         self._over = False
         self._step: Step | None = self._open
         self.framing: Framing | None = None  # of the body, once there is a head
@@ -268,13 +267,24 @@ class Fetch:
     # Receiving the response
 
     def _on_ready(self, mask: int) -> None:
+        if not self._scheduled:
+            self._advance()
+
+    def _go_soon(self) -> None:
+        """Go on in the next turn, as if the connection were ready then: once in it."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._shared.loop.call_soon(self._go)
+
+    def _go(self) -> None:
+        self._scheduled = False
         self._advance()
 
     def _receive_head(self) -> Step | None:
         connection, exchange = self._connection, self._exchange
         assert connection is not None and exchange is not None
         buffer = self._shared.loop.buffer
-        if self._throttle is not None:
+        if self._throttle is not None or self._request.coded:
             buffer = buffer[:_PACED_HEAD]
         try:
             n = connection.recv_into(buffer)
@@ -370,7 +380,7 @@ class Fetch:
         """Move payload from the connection to the sink until the connection is dry, or the turn over."""
         connection, exchange, lanes = self._connection, self._exchange, self._lanes or self._open_lanes()
         assert connection is not None and exchange is not None
-        for _ in range(_READS_PER_TURN):
+        for _ in range(lanes.reads):
             before = exchange.received
             try:
                 n = lanes.move() if self._throttle is None else self._move_some(self._throttle, lanes)
@@ -390,7 +400,7 @@ class Fetch:
             if self._over or self.paused or self.owner.stopping or (lanes.emptied and not connection.pending()):
                 return None
         if connection.pending():
-            self._shared.loop.call_soon(self._advance)  # no readiness will be reported for what is decrypted already
+            self._go_soon()  # no readiness will be reported for what is decrypted already
         return None
 
     def _open_lanes(self) -> Lanes:
@@ -508,7 +518,7 @@ class Fetch:
             return
         self.paused = False
         self._go_on()
-        self._shared.loop.call_soon(self._advance)  # not here: somebody else may be using the buffer
+        self._go_soon()  # not here: somebody else may be using the buffer
 
     def _rest(self) -> None:
         """Stop reading, and every clock that runs for the server."""

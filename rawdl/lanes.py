@@ -34,6 +34,7 @@ _WORTH_WAITING: Final = 262144
 _LEAST_BATCH: Final = 16384  # what is waited for on a slow line: some packets at least
 _PATIENCE: Final = 0.1  # seconds that bytes may lie in the kernel until there are as many as are waited for
 _UNLIMITED: Final = sys.maxsize
+_READS: Final = 8  # at 1 MiB each, the most, that is some milliseconds
 _MOVE: Final = getattr(os, "SPLICE_F_MOVE", 0)
 _NONBLOCK: Final = getattr(os, "SPLICE_F_NONBLOCK", 0)
 _REFUSED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
@@ -57,6 +58,7 @@ class Lanes:
         "_measured_at",
         "_measured_to",
         "_patience",
+        "_portion",
         "_read_at",
         "_sink",
         "_spare",
@@ -64,6 +66,7 @@ class Lanes:
         "_timer",
         "_turn",
         "emptied",
+        "reads",
     )
 
     def __init__(
@@ -82,6 +85,8 @@ class Lanes:
         self._connection = connection
         self._exchange = exchange
         self._sink = sink
+        self._portion = sink.portion
+        self.reads = _READS if sink.portion == _UNLIMITED else 1  # in one turn, before other connections get theirs
         self._splicing = connection.splice_source() is not None and Pipe.supported()
         self._look = look
         self._patience = _PATIENCE if idle is None else min(_PATIENCE, idle / 2)
@@ -100,6 +105,7 @@ class Lanes:
 
         Return the bytes read, no more than ``most``; None: the connection is dry, 0: its end.
         """
+        most = min(most, self._portion)
         limited = most < _UNLIMITED
         if self._turn != self._loop.turns and not limited:
             self._turn = self._loop.turns

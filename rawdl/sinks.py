@@ -26,6 +26,7 @@ class Sink:
     __slots__ = ()
 
     restartable = True  # whether what was written can be taken back, by `restart`
+    portion = sys.maxsize  # how many bytes it takes in one turn, where more could hold up the loop
 
     @property
     def path(self) -> str | None:
@@ -203,6 +204,9 @@ class DecodingSink(Sink):
 
     __slots__ = ("_decoding", "_sink")
 
+    # Of gzip a thousand times as many may come: these take some tens of milliseconds then, and mostly less than one.
+    portion = 16384
+
     def __init__(self, sink: Sink, decoding: Decoding) -> None:
         self._sink = sink
         self._decoding = decoding
@@ -218,12 +222,13 @@ class DecodingSink(Sink):
 class LimitedSink(Sink):
     """Refuse the byte after the ``most``-th with `TooLarge`, before anything of its piece is written."""
 
-    __slots__ = ("_left", "_most", "_sink")
+    __slots__ = ("_left", "_most", "_sink", "portion")
 
     def __init__(self, sink: Sink, most: int, there: int) -> None:
         self._sink = sink
         self._most = most
         self._left = most - there
+        self.portion = sink.portion
 
     def write(self, data: memoryview) -> None:
         self._left -= len(data)

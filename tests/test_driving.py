@@ -243,6 +243,19 @@ def test_S1_next_deadline_in_one_thread_while_another_sets_a_timer(client: rawdl
     assert client.next_deadline() == 2.0
 
 
+def test_T34_many_pauses_are_not_as_many_reads(client: rawdl.Client, origin: Origin):
+    url = origin.serve("/a", Script(body=bytes(1 << 22)))
+    task = client.download_file(url=url, sink=rawdl.DiscardSink(), rate_limit=1 << 20)
+    while not task.progress.total_bytes_written:
+        client.step(1)
+    before = len(client._loop._ready)
+    for _ in range(100):
+        task.pause()
+        task.resume()
+    assert len(client._loop._ready) <= before + 1
+    task.abort()
+
+
 def test_S1_T36_resume_in_another_thread_tells_a_foreign_loop_of_the_total_limit(client: rawdl.Client, origin: Origin):
     retry = rawdl.Retry(backoff=3600, max_delay=3600, jitter="none")
     fd = client.fileno()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,27 @@ def test_T48_a_file_that_changed(origin: Origin, tmp_path: Path):
     resource.change(DATA[::-1], '"v2"')
     assert download(url, tmp_path / "a").resumed_from == 0
     assert_whole(tmp_path / "a", DATA[::-1])
+
+
+# Content codings
+
+
+@pytest.mark.parametrize("framing", ["content-length", "chunked", "until-close"])
+def test_D1_a_turn_decodes_little_however_much_it_makes(
+    framing: Any, site: tuple[Origin, rawdl.TLS | None], tmp_path: Path
+):
+    """A bomb holds up neither the other downloads of a loop nor an abort."""
+    origin, tls = site
+    body = gzip.compress(bytes(100 * MIB) + DATA[: MIB // 2])
+    script = Script(body=body, framing=framing, header=(("Content-Encoding", "gzip"),))
+    with once.client(tls=tls) as client:
+        task = client.download_file(url=origin.serve("/a", script), file_path=tmp_path / "a", decode=True)
+        counts = [0]
+        while not task.done():
+            client.step(PATIENCE)
+            counts.append(task.progress.decoded_bytes_written or 0)
+        assert task.result().data_length == 100 * MIB + MIB // 2
+    assert max(after - before for before, after in pairwise(counts)) <= 20 * MIB
 
 
 # A real server

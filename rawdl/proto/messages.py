@@ -111,7 +111,7 @@ class Request:
     9.1), for the fields that frame a message, and for a name that is given twice.
     """
 
-    __slots__ = ("closes", "fields", "method", "url")
+    __slots__ = ("closes", "coded", "fields", "method", "url")
 
     def __init__(self, method: str, url: URL, header: Mapping[str, str | None] | None = None) -> None:
         if not _TOKEN.fullmatch(method):
@@ -119,12 +119,14 @@ class Request:
         self.method = method
         self.url = url
         self.closes = False  # whether it asks for no further exchange on its connection
+        self.coded = False  # whether the body may come coded
         given = checked_fields(header)
         if not given:
             self.fields: tuple[tuple[str, str], ...] = (("Host", url.host_header), *DEFAULT_FIELDS)
             return
         self.closes = any(n.lower() == "connection" and v and "close" in v.lower() for n, v in given)
         replaced = {name.lower() for name, _ in given}
+        self.coded = "accept-encoding" in replaced
         defaults = [(n, v) for n, v in (("Host", url.host_header), *DEFAULT_FIELDS) if n.lower() not in replaced]
         # Host goes first (RFC 9110 7.2), whoever chose it.
         host_first = sorted(given, key=lambda field: field[0].lower() != "host")
