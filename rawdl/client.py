@@ -70,13 +70,14 @@ class Client:
     Nothing happens by itself: `run`, `step`, a task's ``result()`` or ``await`` drive the tasks, and so does the thread
     that `start` makes, or your own event loop by way of `fileno`, `next_deadline` and `step`.
 
-    ``resolver`` is a callable (host, port, family) → addresses, run on a thread, or an object with
-    ``resolve(host, port, family, callback) → cancel``.  ``selector``, ``clock`` (seconds, monotonic) and
-    ``socket_factory`` replace the system's.  ``rate_limit``, in bytes per second, is for all tasks together.
-    ``buffer_size`` is in bytes, at least 4096; there is one buffer, however many tasks.  ``netrc`` is a file with
-    passwords by host: a path, or True for the user's own.  ``cookies`` is a jar (`http.cookiejar`) to be used and
-    filled; without one, what a redirect sets is sent on its way only.  ``proxy`` is the URL of one, or None; "env" asks
-    the environment, as it is now, for each URL (``http_proxy``, ``https_proxy``, ``all_proxy``, ``no_proxy``).
+    ``resolver`` is a callable (host, port, family) → addresses, run on a thread, or an object with ``resolve(host,
+    port, family, callback) → cancel``.  ``selector``, ``clock`` (seconds, monotonic) and ``socket_factory`` replace the
+    system's.  ``rate_limit``, in bytes per second, is for all tasks together.  At most ``max_concurrent`` tasks are at
+    work at once, ``max_per_host`` of them at one origin; the others wait in line.  ``buffer_size`` is in bytes, at
+    least 4096; there is one buffer, however many tasks.  ``netrc`` is a file with passwords by host: a path, or True
+    for the user's own.  ``cookies`` is a jar (`http.cookiejar`) to be used and filled; without one, what a redirect
+    sets is sent on its way only.  ``proxy`` is the URL of one, or None; "env" asks the environment, as it is now, for
+    each URL (``http_proxy``, ``https_proxy``, ``all_proxy``, ``no_proxy``).
 
     ``family`` is "ipv4", "ipv6" or None for both.  ``address_policy`` is asked with the host and each of its addresses,
     whether to connect there, at every hop; `rawdl.policies.public_only` is one, and none may block or call the client.
@@ -211,11 +212,11 @@ class Client:
         What follows is about a file with a name of its own.  ``exists`` says what to do with one that has it already:
         "overwrite", "error", "rename" (``a.1.iso``) or "skip", unless it has another ``checksum``.  ``resume`` "auto"
         continues what an earlier download has left, if that is possible, True does so or fails (`RangeError`), False
-        begins anew.  ``mirrors`` are URLs of the same file: one is tried when that before it has failed, and several
-        connections use all of them.  ``connections`` above 1 fetches segments of at least ``min_segment`` bytes side by
-        side.  With ``durable`` the file is on the disk when success is told; ``remote_time`` gives it the server's
-        Last-Modified.  ``checksum`` is ``"sha256:…"`` or another hash of hashlib's: `ChecksumError` if the bytes have
-        another, and no file.
+        begins anew.  ``mirrors`` are URLs of the same file: one is tried when that before it has failed for good, and
+        several connections use all of them.  ``connections`` above 1 fetches segments of at least ``min_segment`` bytes
+        side by side.  With ``durable`` the file is on the disk when success is told; ``remote_time`` gives it the
+        server's Last-Modified.  ``checksum`` is ``"sha256:…"`` or another hash of hashlib's: `ChecksumError` if the
+        bytes have another, and no file.
 
         A url that is none ends the task with `InvalidURL`.  A wrong argument raises TypeError or ValueError here.
         """

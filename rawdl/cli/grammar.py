@@ -161,7 +161,7 @@ _REQUESTS: Final = (
     _list("-H --header", "header", "'K: V'", "add, or replace, a header field; 'K:' drops it", values.field),
     _list("-A --user-agent", "header", "NAME", "be called that", values.agent),
     _list("-e --referer", "header", "URL", "say that this URL led there", values.referer),
-    _list("-r --range", "header", "RANGE", "save these bytes only: 0-499, 500- or -500", values.range_of),
+    _list("-r --range", "header", "RANGE", "ask for these bytes only: 0-499, 500- or -500", values.range_of),
     _value("-u --user", "user", "USER", "log in; as USER:PASSWORD, or you are asked for it"),
     _flag("--digest", "digest", "prove the password instead of sending it"),
     _value("--oauth2-bearer", "bearer", "TOKEN", "log in by a token"),
