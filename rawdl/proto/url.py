@@ -26,7 +26,7 @@ _WHITE_SPACE = " \t\n\v\f\r"
 # The parameters by which signed URLs (of S3, Google's and Azure's stores, CloudFront) and tokens are known: what is
 # found behind group 1 is to be hidden.
 PROOF = (
-    r"(?i)([?&;](?:x-(?:amz|goog)-(?:credential|security-token|signature)|signature|sig|(?:access_|auth_)?token|api_?key"
+    r"(?i)([?&;#](?:x-(?:amz|goog)-(?:credential|security-token|signature)|signature|sig|(?:access_|auth_)?token|api_?key"
     r"|password|secret)=)[^&;#\0]+"
 )
 
@@ -161,7 +161,7 @@ class URL:
     @property
     def redacted(self) -> str:
         """The URL for people and logs: three asterisks are its user name and password, or what its query proves."""
-        return self._spelled(self.userinfo and "***", self.redacted_target)
+        return unproven(self._spelled(self.userinfo and "***", self.target))
 
     def __str__(self) -> str:
         return self._spelled(self.userinfo, self.target)

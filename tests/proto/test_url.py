@@ -478,3 +478,5 @@ def test_A9_what_a_query_proves_is_not_told(query: str, told: str):
     assert url.redacted == f"http://***@example.org/a?{told}#f"
     assert shown(f"http://u:s@exa mple.org/a?{query}#f") == f"http://***@exa mple.org/a?{told}#f"
     assert str(url).endswith(f"{query}#f")
+    url = URL.parse(f"http://u:s@example.org/a#{query}")
+    assert url.redacted == shown(str(url)) == f"http://***@example.org/a#{told}"
