@@ -30,7 +30,7 @@ class Feed:
             raise UsageError("-i: standard input is closed")
         self._targets = targets
         self._entries = Entries(STDIN)
-        self._decoder = getincrementaldecoder("utf-8")()
+        self._decoder = getincrementaldecoder("utf-8-sig")()
         self._rest = ""  # of a line whose end has not come
         self._pieces: Queue[bytes | OSError] = Queue(_WAITING)
         self.ended = False

@@ -145,7 +145,7 @@ def _file_name(url: str) -> str:
 
 def _read(path: str) -> list[Entry]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # with the mark that editors on Windows put in front
             lines = list(file)
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(f"-i: {path}: {reason_of(exc)}") from exc

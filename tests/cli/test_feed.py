@@ -72,7 +72,8 @@ def test_one_that_runs_does_not_hold_up_the_next(fed: Feeding, rawdl: Command, o
 def test_all_at_once_with_options_and_no_end_of_the_last_line(fed: Feeding, rawdl: Command, url: str) -> None:
     digest = sha256(BODY + b"/b").hexdigest()
     process = fed("-q", f"{url}/c")
-    write(process, f"# mine\r\n{url}/a\r\n\n{url}/nowhere\t{url}/b\n  dir=sub\n\tchecksum=sha-256={digest}\n  out=ü")
+    write(process, "\ufeff# mine\r\n")
+    write(process, f"{url}/a\r\n\n{url}/nowhere\t{url}/b\n  dir=sub\n\tchecksum=sha-256={digest}\n  out=ü")
     assert end(process) == "" and rawdl.files() == ["a", "c", "sub/ü"]
 
 

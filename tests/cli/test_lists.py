@@ -34,6 +34,10 @@ class TestList:
         assert set(rawdl.files()) - {"list"} == {"a", "c", "sub/x"}
         assert (rawdl.folder / "sub/x").read_bytes() == BODY + b"/b"
 
+    def test_a_mark_of_utf_8_in_front_belongs_to_no_url(self, rawdl: Command, url: str) -> None:
+        assert rawdl("-q", "-i", write(rawdl, f"\ufeff{url}/a\n")).stderr == ""
+        assert set(rawdl.files()) - {"list"} == {"a"}
+
     def test_fields_are_added_to_those_of_all(self, rawdl: Command, origin: Origin, url: str) -> None:
         text = f"{url}/a\n  header=X-A: 1\n  header=X-A: 2\n  header=X-B: 3\n{url}/b\n"
         assert rawdl("-q", "-H", "X-B: 0", "-H", "X-C: 4", "-i", write(rawdl, text)).code == 0
