@@ -109,10 +109,11 @@ class Progress:
     def continue_with(self, now: float, expected: int | None, written: int) -> ProgressUpdate | None:
         """Go on with another response; return the event that says so if it begins before what has been told."""
         restarted = written < self.written
+        if restarted:
+            self._meter = SpeedMeter(now, written)  # first: another thread may ask for the speed at any moment
         self._expected, self.written, self._last = expected, written, None
         if not restarted:
             return None
-        self._meter = SpeedMeter(now, written)
         return self.snapshot(now)._replace(restarted=True)
 
     def advance(self, now: float, written: int) -> bool:
