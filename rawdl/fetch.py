@@ -273,8 +273,8 @@ class Fetch:
     def _go_soon(self) -> None:
         """Go on in the next turn, as if the connection were ready then: once in it."""
         if not self._scheduled:
+            self._shared.loop.call_soon(self._go)  # first: an interrupt must not leave it waited for in vain
             self._scheduled = True
-            self._shared.loop.call_soon(self._go)
 
     def _go(self) -> None:
         self._scheduled = False
