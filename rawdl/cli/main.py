@@ -27,10 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain("interrupted")
         status = _INTERRUPTED
     except OSError as exc:  # of what is printed: any other is translated where it is known
-        if exc.errno != errno.EPIPE:
-            _complain(str(exc).removeprefix(f"[Errno {exc.errno}] "))
-        status = _STORAGE
-    return status if _flushed() else status or _STORAGE
+        status = _unprinted(exc)
+    if (error := _flush(sys.stdout)) is not None:
+        status = status or _unprinted(error)
+    _flush(sys.stderr)
+    return status
 
 
 def _get(arguments: list[str]) -> int:
@@ -108,15 +109,24 @@ def _complain(text: str) -> None:
     complain(f"rawdl: {text}")
 
 
-def _flushed() -> bool:
-    """Write out what is left for standard output, so that the interpreter has nothing to complain about at its exit."""
-    stream: TextIO | None = sys.stdout  # None if the descriptor is closed
+def _unprinted(exc: OSError) -> int:
+    """Say why nothing can be printed, unless the reader has gone."""
+    if exc.errno != errno.EPIPE:
+        _complain(str(exc).removeprefix(f"[Errno {exc.errno}] "))
+    return _STORAGE
+
+
+def _flush(stream: TextIO | None) -> OSError | None:
+    """Write out what is left of an output, so that the interpreter has nothing to complain about at its exit.
+
+    None is one whose descriptor is closed.
+    """
     if stream is None:
-        return True
+        return None
     try:
         stream.flush()
-    except OSError:
+    except OSError as exc:
         with suppress(OSError), open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), stream.fileno())
-        return False
-    return True
+        return exc
+    return None

@@ -46,6 +46,7 @@ class Command:
         self.folder = folder
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "TMPDIR": str(folder)}
         self.environment["XDG_CONFIG_HOME"] = str(folder.parent / "config")
+        self.environment.pop("PYTHONUNBUFFERED", None)  # what is printed lies in a buffer, as for everybody
 
     def argv(self, *arguments: str) -> list[str]:
         return [sys.executable, "-W", "error", "-m", "rawdl", *arguments]

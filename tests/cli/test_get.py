@@ -714,7 +714,9 @@ class TestStandardOutput:
         assert outcome.complaint.endswith("cannot write standard output: No space left on device")
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-    @pytest.mark.parametrize("arguments", [["--print-completion", "zsh"], ["bench", "--schema"], ["demo"]])
+    @pytest.mark.parametrize(
+        "arguments", [["--version"], ["--print-completion", "zsh"], ["bench", "--schema"], ["demo"]]
+    )
     def test_what_is_printed_where_no_room_is(self, rawdl: Command, arguments: list[str]) -> None:
         outcome = rawdl.outcome(["sh", "-c", 'exec "$@" >/dev/full', "sh", *rawdl.argv(*arguments)])
         assert outcome == (23, b"", "rawdl: No space left on device\n")
