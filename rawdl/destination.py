@@ -15,9 +15,7 @@ from rawdl.sinks import remove, storage_error
 _PART: Final = re.compile(r"\.part(?:\.json(?:\.new)?)?$", re.IGNORECASE)
 _LONGEST_NAME: Final = 255  # bytes, on nearly every file system (NAME_MAX)
 # To open a FIFO must not wait for somebody who writes.
-_READ_FLAGS: Final = (
-    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-)
+_READ_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 # Where hard links do not exist, an empty file of ours takes the name first.
 _NO_LINKS: Final = frozenset(
     {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EXDEV}

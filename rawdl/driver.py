@@ -49,7 +49,7 @@ class Driver:
         self._raised: BaseException | None = None  # what a callback has raised, until the end of the turn
         self.when_free: list[Callable[[], None]] = []  # called, in any thread, when somebody lets go of the wheel
         self.bridge: object = None  # to the event loop whose thread drives, if one does
-        self._seizer: Seizer | None = None
+        self._seizers: list[Seizer] = []  # the one who has it for that, if any: to remove him is one step
 
     # Calls from outside
 
@@ -316,15 +316,15 @@ class Driver:
         self._reclaim()
         if not self._take():
             return False
-        self._seizer = seizer
+        self._seizers.append(seizer)
         self._exposed = self._driving = True
         return True
 
     def _reclaim(self) -> None:
         """Take the wheel from an event loop that was closed while somebody waited there."""
-        seizer = self._seizer
-        if seizer is not None and seizer.is_lost:
-            self.release(seizer)
+        for seizer in self._seizers:
+            if seizer.is_lost:
+                self.release(seizer)
 
     def turn(self) -> BaseException | None:
         """Run what is ready, while the wheel is seized; return what was raised in that.
@@ -349,10 +349,12 @@ class Driver:
 
     def release(self, seizer: Seizer) -> None:
         """Give the wheel back, unless that was done for the seizer already."""
-        if self._seizer is seizer:
-            self._seizer = None
-            self._wheel["holder"] = get_ident()  # its thread may be another, which is gone
-            self._end()
+        try:
+            self._seizers.remove(seizer)
+        except ValueError:
+            return
+        self._wheel["holder"] = get_ident()  # its thread may be another, which is gone
+        self._end()
 
     def __repr__(self) -> str:
         owner = self._wheel.get("holder")

@@ -23,7 +23,7 @@ Lookup = Callable[[str, int, int], Sequence["Address | str"]]
 # at once.  More names than this wait in line, and their deadline holds all the same.  A thread whose name nobody waits
 # for any more is replaced, so that dead names do not hold up the others for longer than their own time limit.
 _THREADS: Final = 8
-_MOST_THREADS: Final = 64
+_MOST_THREADS: Final = 64  # each has a stack, of which some systems set 8 MiB aside
 
 
 class Resolver(Protocol):

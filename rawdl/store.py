@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rawdl.partfile import PartFile
     from rawdl.proto.checksums import Checksum
     from rawdl.proto.decoding import Decoder
-    from rawdl.verify import Verification
+    from rawdl.verify import Readable, Verification
 
 # With one of these in the head, there is a promise to be verified.
 _DIGEST_FIELDS: Final = ("repr-digest", "content-digest", "digest")
@@ -166,18 +166,15 @@ class Store:
         return self._verifier().step()
 
     def verify_there(self) -> bool:
-        """Do a piece of the verification of the file that is there and was left; return as `verify` does."""
-        if self._verification is None and self._vouched and self._job.part is not None:
-            from rawdl.verify import Verification
+        """Do a piece of the verification of a file that is left in its place; return as `verify` does."""
+        assert self._job.part is not None
+        return not self._vouched or self._verifier(self._job.part.destination).step()
 
-            self._verification = Verification(self._job.sink, self._job.part.destination, self._vouched)
-        return self._verification is None or self._verification.step()
-
-    def _verifier(self) -> Verification:
+    def _verifier(self, file: Readable | None = None) -> Verification:
         if self._verification is None:
             from rawdl.verify import Verification
 
-            self._verification = Verification(self._job.sink, self._job.part, self._vouched)
+            self._verification = Verification(self._job.sink, file or self._job.part, self._vouched)
         return self._verification
 
     def _expect(self, header: Headers, *, partial: bool) -> None:
